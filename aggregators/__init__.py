@@ -1,0 +1,202 @@
+"""Aggregation rules, one file each: (…, n, d) → (…, d).
+
+A rule is a class that registers itself under its name. Its file holds its formula, `aggregate` or `weights`, and its
+conditions, `check`; what every rule shares (stacking, checking, non-finite rows, `out=`) is in the base class.
+`template.py` is there to be copied.
+"""
+
+import inspect
+from abc import ABC
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from tools.arguments import explicit_parameters
+from tools.long_rows import stack_rows
+from tools.registry import Registry, import_modules
+
+CONTEXT = frozenset({"f", "n", "pivot", "weights_row", "trusted", "loss", "state", "generator", "copies"})
+"""What callers fill in, and users do not set.
+
+`copies`: the last so many rows are known to be one and the same vector. A rule with a parameter of that name reads only
+the first of them.
+"""
+
+
+class Aggregator(ABC):
+    """A rule that turns n vectors, f of them possibly arbitrary, into one.
+
+    A subclass `class Krum(Aggregator, name="krum")` writes one of
+
+    - `aggregate(cls, gradients, /, *, f, **specialized) -> (…, d)`, kept as `unchecked` and wrapped on registration;
+    - `weights(cls, gradients, /, *, f, **specialized) -> (…, n)`, non-negative with sum one, for rules that are a
+      weighted mean of their inputs: `aggregate` and `influence` follow from it, computed once;
+
+    and `check`. Both may assume that a row that held NaN or ±inf is +inf throughout.
+    """
+
+    name: ClassVar[str]
+    takes_copies: ClassVar[bool]
+    """Whether the rule reads only the first of the rows that `copies` says are equal."""
+    needs: ClassVar[tuple[str, ...]] = ()
+    """Context a rule cannot do without, by keyword."""
+    keeps_non_finite: ClassVar[str] = ""
+    """Why a rule lets NaN and ±inf through, for those that must."""
+    finds_non_finite: ClassVar[bool] = False
+    """Whether the rule takes rows as they are and never uses one with NaN or ±inf, which saves a pass to mark them."""
+
+    def __init_subclass__(cls, /, name: str = "", **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "aggregate" in vars(cls):
+            cls.unchecked = vars(cls)["aggregate"]
+            del cls.aggregate
+        cls.takes_copies = "copies" in inspect.signature(cls.formula()).parameters
+        if name:
+            cls.name = name
+            gars.register(name, cls)
+
+    @classmethod
+    def check(cls, *, n: int, f: int, **specialized: Any) -> None:
+        """Raise ValueError, with what was got and what was expected, if the rule cannot take these numbers.
+
+        Unless a rule says otherwise, honest workers must be a majority: n ≥ 2f + 1.
+        """
+        cls.require(n=n, f=f, most=(n - 1) // 2)
+
+    @classmethod
+    def upper_bound(cls, *, n: int, f: int, d: int) -> float | None:
+        """Return the deviation / norm ratio of honest vectors under which the rule is proven to work, if known."""
+        return None
+
+    @classmethod
+    def weights(cls, gradients: Tensor, /, *, f: int, **specialized: Any) -> Tensor:
+        """Return each row's share of the result, (…, n, d) → (…, n); only rules that are weighted means have it."""
+        raise NotImplementedError(f"{cls.name} is not a weighted mean of its inputs")
+
+    @classmethod
+    def unchecked(cls, gradients: Tensor, /, *, f: int, copies: int = 1, **specialized: Any) -> Tensor:
+        """Return `aggregate` of a tensor that satisfies its conditions: nothing is verified."""
+        weights = cls.weights(gradients, f=f, copies=copies, **specialized)
+        return mix(weights.unsqueeze(-2), gradients, copies).squeeze(-2)
+
+    @classmethod
+    def aggregate(
+        cls, gradients: Tensor | Sequence[Tensor], /, out: Tensor | None = None, *, f: int, **specialized: Any
+    ) -> Tensor:
+        """Aggregate n vectors of which at most f are arbitrary.
+
+        Args:
+            gradients: (…, n, d), leading axes being independent batches, or a sequence of n vectors (d,). Not changed.
+            out: (…, d) to write into and return.
+            f: how many rows may be anything at all; up to f rows with NaN or ±inf count as infinitely far away.
+            specialized: the rule's own parameters, and context (see `CONTEXT`) of which it takes what it needs.
+
+        Returns:
+            (…, d), of the dtype and on the device of the gradients, never sharing memory with them.
+
+        Raises:
+            ValueError: numbers the rule cannot take, no row or no column, missing context.
+            TypeError: values that are not of a floating dtype.
+        """
+        return cls.aggregate_and_weights(gradients, out, f=f, **specialized)[0]
+
+    @classmethod
+    def aggregate_and_weights(
+        cls, gradients: Tensor | Sequence[Tensor], /, out: Tensor | None = None, *, f: int, **specialized: Any
+    ) -> tuple[Tensor, Tensor | None]:
+        """Return `aggregate` and each row's share of it (…, n), None if the rule is not a weighted mean of rows."""
+        gradients = stack_rows(gradients, cls.name)
+        for piece in cls.needs:
+            if specialized.get(piece) is None:
+                raise ValueError(f"{cls.name}: expected the context {piece!r}, got none")
+        cls.check(n=gradients.shape[-2], f=f, **{k: v for k, v in specialized.items() if k != "n"})
+        copies = specialized.get("copies", 1)
+        if not cls.keeps_non_finite and not cls.finds_non_finite:
+            gradients = mark_non_finite(gradients, copies)
+        if not cls.is_weighted_mean():
+            result, weights = cls.unchecked(gradients, f=f, **specialized), None
+        else:
+            weights = cls.weights(gradients, f=f, **specialized)
+            result = mix(weights.unsqueeze(-2), gradients, copies).squeeze(-2)
+        return (result if out is None else out.copy_(result)), weights
+
+    @classmethod
+    def influence(
+        cls, honests: Tensor | Sequence[Tensor], attacks: Tensor | Sequence[Tensor], *, f: int, **specialized: Any
+    ) -> float:
+        """Return the share, from 0 to 1, of the aggregate's weight that came from the Byzantine vectors.
+
+        Args:
+            honests: (h, d) or h vectors.
+            attacks: (n - h, d) or n - h vectors.
+
+        Returns:
+            The share; NaN for rules that are not weighted means of whole vectors.
+        """
+        honests = stack_rows(honests, cls.name)
+        if len(attacks) == 0:
+            return 0.0 if cls.is_weighted_mean() else float("nan")
+        gradients = torch.cat([honests, stack_rows(attacks, cls.name)])
+        _, weights = cls.aggregate_and_weights(gradients, f=f, **specialized)
+        return float("nan") if weights is None else float(weights[honests.shape[0] :].sum())
+
+    @classmethod
+    def formula(cls) -> Callable[..., Tensor]:
+        """Return what the rule's file writes: `weights`, or `aggregate` without what the base class adds."""
+        return cls.weights if cls.is_weighted_mean() else cls.unchecked
+
+    @classmethod
+    def is_weighted_mean(cls) -> bool:
+        """Return whether the rule is written as `weights`."""
+        return cls.weights.__func__ is not Aggregator.weights.__func__
+
+    @classmethod
+    def parameters(cls) -> dict[str, Any]:
+        """Return the names and defaults of what users may set."""
+        return {name: p.default for name, p in explicit_parameters(cls.formula(), CONTEXT).items()}
+
+    @classmethod
+    def require(cls, *, n: int, f: int, most: int) -> None:
+        """Raise ValueError unless 0 ≤ f ≤ most, where `most` is what n allows."""
+        if n < 1 or most < 0:
+            raise ValueError(f"{cls.name}: expected more workers, got n = {n}, too few even for f = 0")
+        if not 0 <= f <= most:
+            raise ValueError(f"{cls.name}: expected f from 0 to {most} for n = {n}, got {f}")
+
+
+gars: Registry[Aggregator] = Registry("aggregation rule")
+
+
+def get(name: str) -> type[Aggregator]:
+    """Return the rule of that name; an unknown one raises a UserError that lists the known ones."""
+    return gars[name]
+
+
+def mark_non_finite(gradients: Tensor, copies: int = 1) -> Tensor:
+    """Return (…, n, d) with every row that holds NaN or ±inf set to +inf throughout; itself when there is none."""
+    # One pass and no temporary: NaN and inf survive in a row's sum. Waits for the GPU, once per call, so that the
+    # common case needs no copy of the matrix.
+    sums = gradients[..., : gradients.shape[-2] - copies + 1, :].sum(dim=-1)
+    if sums.isfinite().all():
+        return gradients
+    finite = gradients.isfinite().all(dim=-1, keepdim=True)  # a sum of large finite values may overflow as well
+    return gradients if finite.all() else gradients.where(finite, torch.inf)
+
+
+def mix(weights: Tensor, gradients: Tensor, copies: int = 1) -> Tensor:
+    """Return weighted sums of rows, (…, r, n) and (…, n, d) → (…, r, d); rows of weight zero may hold anything."""
+    distinct = gradients.shape[-2] - copies + 1
+    weights, rows = weights.to(gradients.dtype), gradients[..., :distinct, :]
+    if copies > 1:
+        of_copies = weights[..., distinct - 1 :].sum(dim=-1, keepdim=True)
+        weights = torch.cat([weights[..., : distinct - 1], of_copies], dim=-1)
+    mixed = weights @ rows
+    if not mixed.sum().isfinite():  # 0 · inf is NaN; waits for the GPU
+        used = (weights != 0).any(dim=-2).unsqueeze(-1)
+        mixed = weights @ rows.where(used, 0)
+    return mixed
+
+
+import_modules(__name__, __path__)

@@ -1,0 +1,21 @@
+"""Plain average, the rule of a world without Byzantine workers."""
+
+from typing import Any
+
+from torch import Tensor
+
+from aggregators import Aggregator
+
+
+class Average(Aggregator, name="average"):
+    """Average all vectors."""
+
+    keeps_non_finite = "the mean of vectors of which one is not finite is not finite"
+
+    @classmethod
+    def check(cls, *, n: int, f: int, **specialized: Any) -> None:
+        cls.require(n=n, f=f, most=n)
+
+    @classmethod
+    def weights(cls, gradients: Tensor, /, *, f: int, **specialized: Any) -> Tensor:
+        return gradients.new_full(gradients.shape[:-1], 1 / gradients.shape[-2])

@@ -1,0 +1,138 @@
+"""Attacks, one file each: (…, h, d), what honest workers send → (…, f, d), what Byzantine workers send.
+
+An attack is a class that registers itself under its name. Its file holds its formula, `generate`, and its conditions,
+`check`; what every attack shares (stacking, checking, f = 0, `out=`) is in the base class. `template.py` is there to be
+copied.
+"""
+
+import functools
+import inspect
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
+
+from torch import Tensor
+
+from tools.arguments import explicit_parameters
+from tools.long_rows import column_moments, stack_rows
+from tools.registry import Registry, import_modules
+
+CONTEXT = frozenset(
+    {"f", "out", "aggregate", "f_declared", "parameters", "full_gradient", "step", "state", "generator", "moments"}
+)
+"""What the simulation fills in, all that an omniscient adversary knows; users do not set these.
+
+`aggregate`: the defence as a function of all n vectors. `f_declared`: what the defence tolerates. `moments`: mean and
+summed squared deviations of the honest vectors, where the simulation has computed them already.
+"""
+
+
+class Attack(ABC):
+    """A way for f workers who know everything to choose what they send.
+
+    A subclass `class Empire(Attack, name="empire")` writes `generate(cls, honest_gradients, /, *, f, **specialized) ->
+    (…, f, d)`, kept as `unchecked` and wrapped on registration, and `check`. `unchecked` may return equal rows as an
+    expanded vector, by which the simulation sees that they are equal; `generate` never does.
+    """
+
+    name: ClassVar[str]
+
+    def __init_subclass__(cls, /, name: str = "", **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "generate" in vars(cls):
+            cls.unchecked = vars(cls)["generate"]
+            cls.generate = classmethod(_checked(cls.unchecked.__func__))
+        if name:
+            cls.name = name
+            attacks.register(name, cls)
+
+    @classmethod
+    def check(cls, *, h: int, f: int, **specialized: Any) -> None:
+        """Raise ValueError or TypeError, with what was got and what was expected, for arguments it cannot take.
+
+        Called before a run without, and once the model is built with, the number of coordinates `d`.
+        """
+
+    @classmethod
+    def notice(cls, *, h: int, f: int, **specialized: Any) -> str | None:
+        """Return what a user should be told once before a run with these numbers, if anything."""
+        return None
+
+    @classmethod
+    @abstractmethod
+    def generate(
+        cls, honest_gradients: Tensor | Sequence[Tensor], /, out: Tensor | None = None, *, f: int, **specialized: Any
+    ) -> Tensor:
+        """Return what the Byzantine workers send.
+
+        Args:
+            honest_gradients: (…, h, d), leading axes being independent batches, or h vectors (d,). Not changed.
+            out: (…, f, d) to write into and return.
+            f: how many vectors to make; 0 gives (…, 0, d).
+            specialized: the attack's own parameters, and context (see `CONTEXT`) of which it takes what it needs.
+
+        Returns:
+            (…, f, d), of the dtype and on the device of the honest gradients, sharing no memory with them.
+
+        Raises:
+            ValueError: numbers the attack cannot take, no honest vector, missing context.
+            TypeError: values that are not of a floating dtype.
+        """
+
+    @classmethod
+    def parameters(cls) -> dict[str, Any]:
+        """Return the names and defaults of what users may set."""
+        return {name: p.default for name, p in explicit_parameters(cls.unchecked, CONTEXT).items()}
+
+
+def _checked(formula: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Wrap an attack's formula with what all attacks share."""
+
+    @functools.wraps(formula)
+    def generate(
+        cls: type[Attack],
+        honest_gradients: Tensor | Sequence[Tensor],
+        /,
+        out: Tensor | None = None,
+        *,
+        f: int,
+        **specialized: Any,
+    ) -> Tensor:
+        honest = stack_rows(honest_gradients, cls.name)
+        if f < 0:
+            raise ValueError(f"{cls.name}: expected f of at least 0, got {f}")
+        cls.check(h=honest.shape[-2], f=f, d=honest.shape[-1], **specialized)
+        shape = (*honest.shape[:-2], f, honest.shape[-1])
+        byzantine = formula(cls, honest, f=f, **specialized) if f else honest.new_empty(shape)
+        return byzantine.contiguous() if out is None else out.copy_(byzantine)
+
+    parameters = list(inspect.signature(formula).parameters.values())
+    out = inspect.Parameter("out", inspect.Parameter.POSITIONAL_OR_KEYWORD, default=None, annotation=Tensor | None)
+    generate.__signature__ = inspect.Signature([*parameters[:2], out, *parameters[2:]], return_annotation=Tensor)
+    return generate
+
+
+attacks: Registry[Attack] = Registry("attack")
+
+
+def get(name: str) -> type[Attack]:
+    """Return the attack of that name; an unknown one raises a UserError that lists the known ones."""
+    return attacks[name]
+
+
+def repeat(vector: Tensor, f: int) -> Tensor:
+    """Return one vector (…, d) as the f equal rows (…, f, d), without copying it."""
+    return vector.unsqueeze(-2).expand(*vector.shape[:-1], f, vector.shape[-1])
+
+
+def honest_mean(honest: Tensor, specialized: dict[str, Any]) -> Tensor:
+    """Return the mean of the honest vectors, (…, h, d) → (…, d), the simulation's where it passed it along."""
+    return specialized["moments"][0] if "moments" in specialized else honest.mean(dim=-2)
+
+
+def honest_moments(honest: Tensor, specialized: dict[str, Any]) -> tuple[Tensor, Tensor]:
+    """Return mean and summed squared deviations of the honest vectors, two (…, d), passed along or computed."""
+    return specialized["moments"] if "moments" in specialized else column_moments(honest)
+
+
+import_modules(__name__, __path__)

@@ -1,0 +1,40 @@
+"""The attack against comparative gradient elimination.
+
+Source: code of the ICLR 2021 paper (El Mhamdi, Guerraoui and Rouault), attack `anticge`, which counts the smallest
+vector twice; it is kept so.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from attacks import Attack, repeat
+
+
+class AntiCGE(Attack, name="anticge"):
+    """Send minus the sum of the h − f vectors of smallest norm, scaled to just below the next smallest norm.
+
+    f is the declared number here; NaN if there are more attackers than that.
+    """
+
+    @classmethod
+    def check(cls, *, h: int, f: int, f_declared: int | None = None, **specialized: Any) -> None:
+        declared = f if f_declared is None else f_declared
+        if f and f <= declared and h <= declared:
+            raise ValueError(f"anticge: expected more honest workers than f = {declared} declared, got {h}")
+
+    @classmethod
+    def generate(
+        cls, honest_gradients: Tensor, /, *, f: int, f_declared: int | None = None, **specialized: Any
+    ) -> Tensor:
+        declared = f if f_declared is None else f_declared
+        if f > declared:
+            return repeat(honest_gradients.new_full(honest_gradients[..., 0, :].shape, torch.nan), f)
+        count = honest_gradients.shape[-2] - declared
+        norms, order = torch.linalg.vector_norm(honest_gradients, dim=-1).sort(dim=-1, stable=True)
+        shares = torch.zeros_like(norms).scatter_(-1, order[..., :count], 1.0)
+        shares.scatter_(-1, order[..., :1], 2.0)
+        total = -(shares.unsqueeze(-2) @ honest_gradients).squeeze(-2)
+        below = norms[..., count : count + 1] * (1 - 8 * torch.finfo(norms.dtype).eps)
+        return repeat(total * (below / torch.linalg.vector_norm(total, dim=-1, keepdim=True)), f)

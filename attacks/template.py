@@ -1,0 +1,24 @@
+"""An attack to copy: put your own file beside this one, with its own name. Nothing else needs to change.
+
+Source: (authors, title, venue, year, equation or algorithm; and what differs from it).
+"""
+
+from typing import Any
+
+from torch import Tensor
+
+from attacks import Attack, honest_mean, repeat
+
+
+class Template(Attack, name="template"):
+    """Send the mean of the honest vectors, made `scale` times as long."""
+
+    @classmethod
+    def check(cls, *, h: int, f: int, scale: float = 2.0, **specialized: Any) -> None:
+        if not scale >= 0:
+            raise ValueError(f"template: expected scale of at least 0, got {scale!r}")
+
+    @classmethod
+    def generate(cls, honest_gradients: Tensor, /, *, f: int, scale: float = 2.0, **specialized: Any) -> Tensor:
+        # honest_gradients: (…, h, d). Returns (…, f, d); f is at least 1 here. See CONTEXT for what else is known.
+        return repeat(scale * honest_mean(honest_gradients, specialized), f)

@@ -1,0 +1,1 @@
+"""One seeded run: configuration, data, models, losses, the simulation, its metrics and its result directory."""

@@ -1,0 +1,400 @@
+"""All that a run is told: one frozen dataclass, from which the command line is built."""
+
+import argparse
+import dataclasses
+import json
+import math
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aggregators
+from aggregators import Aggregator
+from attacks import CONTEXT as ATTACK_CONTEXT
+from attacks import Attack, attacks
+from experiments import datasets, losses, models
+from experiments.criteria import Criterion, criteria
+from experiments.initialisation import initialisers
+from experiments.schedule import parse_schedule
+from tools.arguments import bind, format_pairs, parse_pairs
+from tools.errors import UserError
+from tools.registry import Registry
+
+SECTIONS = {
+    "seed": "run",
+    "nb_workers": "workers",
+    "gar": "rule",
+    "attack": "attack",
+    "dataset": "data",
+    "model": "model",
+    "loss": "loss",
+    "learning_rate": "optimisation",
+    "nb_for_study": "study and results",
+}
+"""Groups of fields, by the first field of each."""
+
+
+def option(
+    default: Any,
+    help: str,
+    *,
+    decides: bool = True,
+    choices: Sequence[str] | Mapping[str, Any] = (),
+    at_least: float = -math.inf,
+    at_most: float = math.inf,
+    more_than: float = -math.inf,
+    below: float = math.inf,
+) -> Any:
+    """Declare a field of RunConfig.
+
+    Args:
+        help: for the command line.
+        decides: whether it decides any number of the results.
+        choices: allowed words, if not all; a registry raises its own error for others.
+        at_least, at_most, more_than, below: the range of a number.
+    """
+    limits = {"≥": at_least, "≤": at_most, ">": more_than, "<": below}
+    metadata = {
+        "help": help,
+        "decides": decides,
+        "choices": choices,
+        "limits": {sign: limit for sign, limit in limits.items() if math.isfinite(limit)},
+    }
+    if isinstance(default, dict):
+        return dataclasses.field(default_factory=lambda: dict(default), metadata=metadata)
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """All that decides a run's numbers, and where they go; saved as config.json beside them.
+
+    Constructing one checks everything that can be checked without data, model or device, and fills in the defaults that
+    depend on other fields.
+
+    Raises:
+        UserError: a number out of range, an unknown name, an argument that a rule does not have, numbers of workers
+            that the rule or the attack cannot take.
+    """
+
+    seed: int = option(1, "seed of all randomness; negative: a fresh one, recorded")
+    device: str = option("auto", "where the run computes: auto, cpu, cuda or cuda:<index>")
+    device_gar: str = option("same", "where the rule computes: same, cpu, cuda or cuda:<index>")
+    threads: int | None = option(None, "CPU threads; all cores by default", at_least=1)
+    nb_steps: int = option(300, "training steps, after those of a checkpoint; negative: no limit", decides=False)
+
+    nb_workers: int = option(11, "workers, Byzantine ones included", at_least=1)
+    nb_decl_byz: int = option(4, "Byzantine workers the rule must tolerate", at_least=0)
+    nb_real_byz: int | None = option(
+        None,
+        "Byzantine workers that really attack; by default as many as declared with --attack, 0 without",
+        at_least=0,
+    )
+
+    gar: str = option("average", "aggregation rule", choices=aggregators.gars)
+    gar_args: dict[str, Any] = option({}, "arguments of the rule")
+    gars: str | None = option(
+        None, 'rules drawn at random, one per step: "name,frequency[,{json arguments}];…"; replaces --gar'
+    )
+    attack: str | None = option(None, "what Byzantine workers send", choices=attacks)
+    attack_args: dict[str, Any] = option({}, "arguments of the attack")
+
+    dataset: str = option("digits", "data", choices=datasets.datasets)
+    dataset_args: dict[str, Any] = option({}, "arguments of the dataset")
+    data_directory: str = option(
+        str(datasets.DEFAULT_DIRECTORY), "folder of all datasets, in torchvision's layout", decides=False
+    )
+    batch_size: int = option(25, "training samples per worker and step", at_least=1)
+    batch_size_test: int = option(100, "test samples per batch of an evaluation", at_least=1)
+    batch_size_test_reps: int | None = option(
+        None, "batches per evaluation; by default as many as the test set has", at_least=1
+    )
+    no_transform: bool = option(False, "leave out the dataset's normalisation and random flips")
+    test_augment: bool = option(False, "also change test samples at random, as the ICLR 2021 code did")
+
+    model: str | None = option(None, "model, torchvision-<name> included; by default what suits the dataset")
+    model_args: dict[str, Any] = option({}, "arguments of the model")
+    train_mode: str = option(
+        "train",
+        "mode of batch normalisation and dropout in training; the ICLR 2021 code trained in eval mode",
+        choices=("train", "eval"),
+    )
+    init_multi: str | None = option(
+        None, "torch.nn.init function for parameters of several dimensions", choices=initialisers
+    )
+    init_multi_args: dict[str, Any] = option({}, "its arguments")
+    init_mono: str | None = option(None, "torch.nn.init function for parameters of one dimension", choices=initialisers)
+    init_mono_args: dict[str, Any] = option({}, "its arguments")
+    loss: str | None = option(None, "training loss; by default what suits the dataset", choices=losses.LOSSES)
+    loss_args: dict[str, Any] = option({}, "arguments of the loss")
+    criterion: str | None = option(None, "what counts as right; by default what suits the dataset", choices=criteria)
+    criterion_args: dict[str, Any] = option({}, "arguments of the criterion")
+    l1_regularize: float = option(0.0, "λ of the term λ‖θ‖₁ of the loss", at_least=0)
+    l2_regularize: float = option(0.0, "λ of the term λ‖θ‖₂ of the loss, the norm not squared", at_least=0)
+
+    learning_rate: float = option(0.01, "learning rate at the start", at_least=0)
+    learning_rate_decay: float = option(
+        5000.0, "steps in which the rate halves, hyperbolically: rate / (t / decay + 1); not positive: never"
+    )
+    learning_rate_decay_delta: int = option(1, "steps between two changes of the rate", at_least=1)
+    learning_rate_schedule: str | None = option(None, 'explicit rates "rate[,step,rate]*", instead of the decay')
+    momentum: float = option(0.9, "momentum μ", at_least=0, below=1)
+    dampening: float = option(0.0, "dampening δ of the momentum", at_least=0, at_most=1)
+    momentum_nesterov: bool = option(False, "compute gradients where the momentum leads (Nesterov)")
+    momentum_at: str = option(
+        "update",
+        "update: of what the rule returns; server: one added to every gradient; worker: one per worker",
+        choices=("update", "server", "worker"),
+    )
+    weight_decay: float = option(0.0, "λ of the step −ηλθ, never clipped", at_least=0)
+    gradient_clip: float | None = option(None, "largest norm of a sampled gradient", more_than=0)
+    nb_local_steps: int = option(1, "SGD steps of each worker per step of the server", at_least=1)
+
+    nb_for_study: int = option(1, "gradients sampled per step for the study, at least the honest ones; 0: no study")
+    nb_for_study_past: int = option(1, "past average gradients that the curvature looks at", at_least=1)
+    evaluation_delta: int = option(10, "steps between evaluations; 0: none", at_least=0)
+    checkpoint_delta: int = option(0, "steps between checkpoints; 0: only when interrupted", decides=False, at_least=0)
+    user_input_delta: int = option(0, "steps between prompts; 0: none", decides=False, at_least=0)
+    load_checkpoint: str | None = option(None, "checkpoint to continue from", decides=False)
+    result_directory: str | None = option(
+        None, "folder of this run's results; by default results-data/<name of the run>", decides=False
+    )
+    tensorboard: bool = option(False, "also write TensorBoard event files", decides=False)
+
+    def __post_init__(self) -> None:
+        for name in ("init_multi", "init_mono"):  # torch's own names end in an underscore
+            object.__setattr__(self, name, getattr(self, name) and getattr(self, name).removesuffix("_"))
+        for field in dataclasses.fields(self):
+            _check_field(field, getattr(self, field.name))
+        self._set_defaults()
+        self._check_workers()
+        self._check_model()
+        if self.learning_rate_schedule is not None:
+            parse_schedule(self.learning_rate_schedule)
+        for flag, name in (("--device", self.device), ("--device-gar", self.device_gar)):
+            _check_device_name(flag, name)
+
+    def _set_defaults(self) -> None:
+        suited = datasets.datasets[self.dataset]
+        attackers = self.nb_decl_byz if self.attack else 0
+        defaults = {"model": suited.model, "loss": suited.loss, "criterion": suited.criterion, "nb_real_byz": attackers}
+        for name, value in defaults.items():
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, value)
+
+    def _check_workers(self) -> None:
+        n, f = self.nb_workers, self.nb_decl_byz
+        if self.nb_real_byz >= n:
+            raise UserError(
+                f"--nb-real-byz: expected 0 to {n - 1}, at least one worker being honest, got {self.nb_real_byz}"
+            )
+        if self.nb_real_byz and self.attack is None:
+            raise UserError(f"--attack: expected one of {', '.join(attacks)} for {self.nb_real_byz} Byzantine workers")
+        for rule, arguments, _ in self.rules():
+            try:
+                rule.check(n=n, f=f, **arguments)
+            except (ValueError, TypeError) as error:
+                raise UserError(f"--gar, --nb-workers, --nb-decl-byz: {error}") from error
+        if self.attack is None:
+            if self.attack_args:
+                raise UserError("--attack-args: expected --attack as well")
+        else:
+            self.check_attack()
+
+    def check_attack(self, **specialized: Any) -> None:
+        """Raise a UserError if the attack cannot take its arguments and numbers, and what else is known, such as d."""
+        attack, arguments = self.attack_and_arguments()
+        try:
+            attack.check(
+                h=self.nb_workers - self.nb_real_byz,
+                f=self.nb_real_byz,
+                f_declared=self.nb_decl_byz,
+                **arguments,
+                **specialized,
+            )
+        except (ValueError, TypeError) as error:
+            raise UserError(f"--attack: {error}") from error
+
+    def _check_model(self) -> None:
+        models.check(self.model, self.model_args)
+        datasets.bind_arguments(self.dataset, self.dataset_args)
+        losses.Loss(self.loss, self.loss_args)
+        self.make_criterion()
+        for which in ("multi", "mono"):
+            name, arguments = getattr(self, f"init_{which}"), getattr(self, f"init_{which}_args")
+            if name is not None:
+                bind(initialisers[name], arguments, f"--init-{which}-args: {name}", {"tensor", "generator"})
+            elif arguments:
+                raise UserError(f"--init-{which}-args: expected --init-{which} as well")
+
+    def rules(self) -> list[tuple[type[Aggregator], dict[str, Any], float]]:
+        """Return the rules that may be drawn, each with its arguments and its frequency."""
+        if self.gars is None:
+            return [(aggregators.get(self.gar), _rule_arguments(self.gar, self.gar_args, "--gar-args"), 1.0)]
+        rules = []
+        for part in self.gars.split(";"):
+            name, *rest = (text.strip() for text in part.split(",", maxsplit=2))
+            try:
+                frequency = float(rest[0])
+                arguments = json.loads(rest[1]) if len(rest) > 1 else {}
+            except (IndexError, ValueError):
+                frequency, arguments = 0, None
+            if not 0 < frequency < math.inf or not isinstance(arguments, dict):
+                raise UserError(
+                    f'--gars: expected "name,frequency[,{{json}}]" parted by ";", frequencies above 0, got {part!r}'
+                )
+            rules.append((aggregators.get(name), _rule_arguments(name, arguments, "--gars"), frequency))
+        return rules
+
+    def attack_and_arguments(self) -> tuple[type[Attack], dict[str, Any]]:
+        """Return the attack with its arguments as `generate` takes them."""
+        attack = attacks[self.attack]
+        return attack, bind(attack.unchecked, self.attack_args, f"--attack-args: {self.attack}", ATTACK_CONTEXT)
+
+    def make_criterion(self) -> Criterion:
+        """Return the criterion with its arguments."""
+        cls = criteria[self.criterion]
+        return cls(**bind(cls, self.criterion_args, f"--criterion-args: {self.criterion}"))
+
+    @property
+    def name(self) -> str:
+        """The run's name: what is usually varied."""
+        parts = [self.dataset, self.attack if self.nb_real_byz else None, "mixture" if self.gars else self.gar]
+        parts += [f"f_{self.nb_decl_byz}" if self.nb_real_byz else f"n_{self.nb_workers}"]
+        parts += [f"lr_{self.learning_rate:g}", f"at_{self.momentum_at}"]
+        parts += ["nesterov" if self.momentum_nesterov else None, f"{self.seed}" if self.seed >= 0 else "fresh"]
+        return "-".join(part for part in parts if part)
+
+    def folder(self) -> Path:
+        """Return the run's own result folder."""
+        return Path("results-data") / self.name if self.result_directory is None else Path(self.result_directory)
+
+    def differences(self, other: "RunConfig") -> list[str]:
+        """Return the names of the fields that decide numbers and differ; of devices only the kind decides."""
+
+        def deciding(config: RunConfig, name: str) -> Any:
+            value = getattr(config, name)
+            return value.split(":")[0] if name in ("device", "device_gar") else value
+
+        names = [field.name for field in dataclasses.fields(self) if field.metadata["decides"]]
+        return [name for name in names if deciding(self, name) != deciding(other, name)]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return every field, ready for JSON."""
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "RunConfig":
+        """Return the configuration that `to_dict` gave, or raise a UserError."""
+        known = {field.name for field in dataclasses.fields(cls)}
+        if unknown := sorted(values.keys() - known):
+            raise UserError(f"expected the fields of a run's configuration, got also {', '.join(unknown)}")
+        return cls(**values)
+
+    def to_argv(self) -> list[str]:
+        """Return the command line of attack.py that gives this configuration."""
+        argv = []
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, bool):
+                argv += [_flag(field)] if value else []
+            elif isinstance(value, dict):
+                argv += [_flag(field), *format_pairs(value)] if value else []
+            elif value is not None:
+                argv += [f"{_flag(field)}={value}"]
+        return argv
+
+
+def make_parser(program: str) -> argparse.ArgumentParser:
+    """Return the parser of a program's command line; its errors are UserErrors."""
+    parser = _Parser(program, allow_abbrev=False, description="One seeded training run under attack.", add_help=True)
+    for field in dataclasses.fields(RunConfig):
+        kind, flag = _kind(field), _flag(field)
+        if field.name in SECTIONS:
+            group = parser.add_argument_group(SECTIONS[field.name])
+        if kind is bool:
+            group.add_argument(flag, action="store_true", help=field.metadata["help"])
+            continue
+        settings: dict[str, Any] = {"help": _help(field), "default": argparse.SUPPRESS}
+        if kind is dict:
+            settings |= {"nargs": "*", "metavar": "key:value"}
+        else:
+            settings |= {"type": kind, "metavar": {int: "N", float: "X", str: "NAME"}[kind]}
+        group.add_argument(flag, **settings)
+    return parser
+
+
+def parse(argv: Sequence[str] | None, program: str = "attack.py") -> RunConfig:
+    """Return the configuration that a command line asks for; --help prints and exits."""
+    values = vars(make_parser(program).parse_args(argv))
+    for field in dataclasses.fields(RunConfig):
+        if _kind(field) is dict and field.name in values:
+            try:
+                values[field.name] = parse_pairs(values[field.name])
+            except UserError as error:
+                raise UserError(f"{_flag(field)}: {error}") from None
+    return RunConfig(**values)
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> typing.NoReturn:
+        raise UserError(f"{message}; --help lists all flags")
+
+
+def _flag(field: dataclasses.Field) -> str:
+    return "--" + field.name.replace("_", "-")
+
+
+def _kind(field: dataclasses.Field) -> type:
+    """Return int, float, str, bool or dict, whether or not None is allowed."""
+    types_ = typing.get_args(field.type) if isinstance(field.type, types.UnionType) else (field.type,)
+    kind = next(part for part in types_ if part is not types.NoneType)
+    return typing.get_origin(kind) or kind
+
+
+def _help(field: dataclasses.Field) -> str:
+    text = field.metadata["help"]
+    if field.metadata["choices"]:
+        text += f": {', '.join(field.metadata['choices'])}"
+    limits = ", ".join(f"{sign} {limit:g}" for sign, limit in field.metadata["limits"].items())
+    default = "" if field.default in (None, dataclasses.MISSING) else f"default {field.default}"
+    notes = "; ".join(note for note in (limits, default) if note)
+    return (f"{text} ({notes})" if notes else text).replace("%", "%%")
+
+
+def _check_field(field: dataclasses.Field, value: Any) -> None:
+    """Raise a UserError unless a value is of the field's type, in its range and among its choices."""
+    flag, kind = _flag(field), _kind(field)
+    if value is None and types.NoneType in typing.get_args(field.type):
+        return
+    if kind is float and type(value) is int:
+        value = float(value)
+    if type(value) is not kind:
+        raise UserError(f"{flag}: expected {kind.__name__}, got {value!r}")
+    limits = field.metadata["limits"]
+    tests = {"≥": lambda limit: value >= limit, "≤": lambda limit: value <= limit}
+    tests |= {">": lambda limit: value > limit, "<": lambda limit: value < limit}
+    if (kind is float and not math.isfinite(value)) or not all(tests[sign](limit) for sign, limit in limits.items()):
+        wanted = " and ".join(f"{sign} {limit:g}" for sign, limit in limits.items()) or "a finite number"
+        raise UserError(f"{flag}: expected {wanted}, got {value}")
+    choices = field.metadata["choices"]
+    if choices and value not in choices:
+        if isinstance(choices, Registry):
+            choices[value]
+        raise UserError(f"{flag}: expected one of {', '.join(choices)}, got {value!r}")
+
+
+def _check_device_name(flag: str, name: str) -> None:
+    if name == ("auto" if flag == "--device" else "same"):
+        return
+    kind, colon, index = name.partition(":")
+    if kind not in ("cpu", "cuda") or (colon and not index.isdigit()):
+        words = "auto" if flag == "--device" else "same"
+        raise UserError(f"{flag}: expected {words}, cpu, cuda or cuda:<index>, got {name!r}")
+
+
+def _rule_arguments(name: str, arguments: dict[str, Any], flag: str) -> dict[str, Any]:
+    return bind(aggregators.get(name).formula(), arguments, f"{flag}: {name}", aggregators.CONTEXT)

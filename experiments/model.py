@@ -1,0 +1,240 @@
+"""A model as one flat parameter vector, with the gradients of many workers in one call."""
+
+import warnings
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from experiments import models
+from experiments.batches import Batches
+from experiments.losses import Loss
+from experiments.per_worker import Dropout, Layout, NoiseSeeds, NotBatchableError, WorkerPass
+from tools.errors import UserError
+from tools.seeding import derive_seed
+
+CPU_CHUNK = 1_000  # samples per forward pass of an evaluation: what they need stays in cache
+GPU_CHUNK = 10_000
+
+
+class Model:
+    """A module whose parameters share the memory of one vector.
+
+    Args:
+        module_or_name: a module, or the name of one of `models.architectures` or `torchvision-<name>`.
+        arguments: of the architecture, when it is given by name.
+        device: where it lives.
+        seed: of the initial parameters of an architecture given by name, which are drawn on the CPU.
+
+    Attributes:
+        parameters: (d,), in the order of `module.parameters()`; writing to it changes the module.
+        one_by_one: why gradients are computed one worker after another; empty when all at once.
+    """
+
+    def __init__(
+        self,
+        module_or_name: nn.Module | str,
+        arguments: dict | None = None,
+        *,
+        device: torch.device | str = "cpu",
+        seed: int = 0,
+        initialise: Callable[[nn.Module], None] | None = None,
+    ) -> None:
+        if isinstance(module_or_name, str):
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(derive_seed(seed, "initial parameters"))
+                module = models.build(module_or_name, **(arguments or {}))
+                if initialise is not None:
+                    initialise(module)
+        else:
+            module = module_or_name
+        self.module = module.to(device)
+        self.parameters = _flatten(self.module)
+        self._layout = Layout(self.module)
+        self.one_by_one = "its gradients have not been compared with those of a loop over workers"
+
+    @property
+    def d(self) -> int:
+        """How many parameters there are."""
+        return self.parameters.numel()
+
+    def buffers(self) -> dict[str, Tensor]:
+        """Return what the module keeps beside its parameters, running statistics foremost, by name."""
+        return dict(self.module.named_buffers())
+
+    def state_dict(self) -> dict[str, Tensor | dict[str, Tensor]]:
+        """Return copies of parameters and buffers."""
+        buffers = {name: buffer.clone() for name, buffer in self.buffers().items()}
+        return {"parameters": self.parameters.clone(), "buffers": buffers}
+
+    def load_state_dict(self, state: dict) -> None:
+        """Restore what `state_dict` returned."""
+        self.parameters.copy_(state["parameters"])
+        for name, buffer in self.buffers().items():
+            buffer.copy_(state["buffers"][name])
+
+    @torch.no_grad()
+    def predict(self, inputs: Tensor) -> Tensor:
+        """Return the outputs for inputs (samples, …) in evaluation mode."""
+        self._set_mode(False)
+        return self.module(inputs)
+
+    def chunk_size(self) -> int:
+        """Return how many samples to predict at once."""
+        return GPU_CHUNK if self.parameters.is_cuda else CPU_CHUNK
+
+    @torch.enable_grad()
+    def gradients(
+        self,
+        batches: Batches,
+        loss: Loss,
+        *,
+        out: Tensor,
+        parameters: Tensor | None = None,
+        train: bool = True,
+        seeds: NoiseSeeds = lambda worker: worker,
+        update_statistics: bool = True,
+    ) -> Tensor:
+        """Compute the gradient of each worker's loss, regularisation included.
+
+        Args:
+            batches: of h workers.
+            loss: of one batch.
+            out: (h, d), written to: the gradients.
+            parameters: where to compute them, (d,) for all workers or (h, d), one row each; the model's own if None.
+            train: training mode: dropout, and batch normalisation by the statistics of each worker's batch.
+            seeds: the seed of each worker's dropout.
+            update_statistics: whether running statistics change, as if the workers were visited in order.
+
+        Returns:
+            Losses (h,).
+        """
+        self._set_mode(train)
+        points = self.parameters if parameters is None else parameters
+        method = self._one_by_one if self.one_by_one else self._at_once
+        losses = out.new_empty(len(batches.sizes))
+        for first, run in batches.equal_runs():
+            workers = slice(first, first + len(run.sizes))
+            own = points[workers] if points.dim() == 2 else points
+            numbers = range(workers.start, workers.stop)
+            losses[workers] = method(run, loss, out[workers], own, numbers, seeds, update_statistics)
+        with torch.no_grad():
+            loss.add_regularisation(points, out, losses)
+        return losses
+
+    def prepare(self, inputs: Tensor, targets: Tensor, loss: Loss, train: bool = True) -> None:
+        """Try the model on a few samples, and decide whether gradients can be computed for all workers at once.
+
+        They can if, on these samples, that gives the same gradients, losses and running statistics as a loop over two
+        workers, up to rounding. The model is left as it was.
+
+        Args:
+            inputs: at least four samples.
+            targets: of these samples.
+            loss: what will be minimised.
+            train: the mode in which gradients will be computed.
+
+        Raises:
+            UserError: the model does not take such inputs, or the loss not its outputs with such targets.
+        """
+        half = len(inputs) // 2
+        batches = Batches(inputs[: 2 * half], targets[: 2 * half], (half, half))
+        before = self.state_dict()
+        self._set_mode(train)
+        results = []
+        try:
+            with warnings.catch_warnings():
+                warnings.filterwarnings("error", message="Using a target size")  # torch would broadcast
+                for method in (self._one_by_one, self._at_once):
+                    gradients = self.parameters.new_empty(2, self.d)
+                    losses = method(batches, loss, gradients, self.parameters, range(2), lambda worker: worker, True)
+                    results.append([*gradients, losses, *self.state_dict()["buffers"].values()])
+                    self.load_state_dict(before)
+        except NotBatchableError as error:
+            self.one_by_one = str(error)
+            return
+        except (RuntimeError, ValueError, TypeError, IndexError, AssertionError, UserWarning) as error:
+            raise UserError(
+                f"--model, --loss: the model cannot be trained with this loss on inputs of shape "
+                f"{tuple(inputs.shape[1:])} and {targets.dtype} targets of shape {tuple(targets.shape[1:])}: "
+                f"{' '.join(str(error).split())}"
+            ) from error
+        finally:
+            self.load_state_dict(before)
+        same = all(_close(x, y) for x, y in zip(*results, strict=True))
+        self.one_by_one = "" if same else "it mixes samples, or draws random numbers of its own"
+
+    def _set_mode(self, train: bool) -> None:
+        if self.module.training != train:
+            self.module.train(train)
+
+    def _at_once(
+        self,
+        batches: Batches,
+        loss: Loss,
+        out: Tensor,
+        parameters: Tensor,
+        workers: range,
+        seeds: NoiseSeeds,
+        update_statistics: bool,
+    ) -> Tensor:
+        """Compute gradients of batches of one size in one pass, see `per_worker`."""
+        one_pass = WorkerPass(self._layout, out, parameters, workers, seeds, update_statistics)
+        with one_pass:
+            outputs = self.module(batches.inputs)
+        losses = loss.per_worker(outputs, batches.targets, len(workers))
+        losses.sum().backward()
+        one_pass.finish()
+        return losses.detach()
+
+    def _one_by_one(
+        self,
+        batches: Batches,
+        loss: Loss,
+        out: Tensor,
+        parameters: Tensor,
+        workers: range,
+        seeds: NoiseSeeds,
+        update_statistics: bool,
+    ) -> Tensor:
+        """Compute gradients in a loop over workers: the reference for `_at_once`."""
+        kept = None if update_statistics else {name: buffer.clone() for name, buffer in self.buffers().items()}
+        shapes = {name: parameter.shape for name, parameter in self.module.named_parameters()}
+        sizes = [shape.numel() for shape in shapes.values()]
+        losses = []
+        pairs = zip(batches.inputs.split(batches.sizes), batches.targets.split(batches.sizes), strict=True)
+        for i, (inputs, targets) in enumerate(pairs):
+            vector = parameters[i] if parameters.dim() == 2 else parameters
+            point = vector.detach().clone().requires_grad_()
+            views = zip(shapes.items(), point.split(sizes), strict=True)
+            named = {name: part.view(shape) for (name, shape), part in views}
+            devices = [inputs.device] if inputs.is_cuda else []
+            with torch.random.fork_rng(devices=devices), Dropout(workers[i : i + 1], seeds):
+                torch.manual_seed(seeds(workers[i]))  # of all that is random but not dropout
+                value = loss(functional_call(self.module, named, (inputs,)), targets)
+            (out[i],) = torch.autograd.grad(value, point)
+            losses.append(value.detach())
+        if kept is not None:
+            for name, buffer in self.buffers().items():
+                buffer.copy_(kept[name])
+        return torch.stack(losses)
+
+
+def _flatten(module: nn.Module) -> Tensor:
+    """Move a module's parameters into one new vector, and return it."""
+    parameters = list(module.parameters())
+    if not parameters:
+        raise UserError("--model: expected a model with parameters, got none")
+    flat = torch.cat([parameter.detach().flatten() for parameter in parameters])
+    for parameter, part in zip(parameters, flat.split([p.numel() for p in parameters]), strict=True):
+        parameter.data = part.view(parameter.shape)
+    return flat
+
+
+def _close(x: Tensor, y: Tensor) -> bool:
+    """Return whether two results are the same but for rounding, of which batch normalisation may leave much."""
+    x, y = x.double(), y.double()
+    return bool(torch.linalg.vector_norm(x - y) <= 1e-3 * torch.linalg.vector_norm(x)) or bool(
+        (x.isnan() & y.isnan()).all()
+    )

@@ -1,0 +1,168 @@
+"""The folder of one run: written as `<name>.pending`, renamed to `<name>` when the run is complete.
+
+The rename is the only mark of completeness. What is in the way is moved aside, to `<name>.0`, `<name>.1` …, never
+overwritten; two runs never write to one folder.
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, TextIO
+
+from experiments.metrics import COLUMNS
+from tools.console import make_tree, render
+from tools.errors import UserError
+
+EVALUATION_COLUMNS = ("Step number", "Cross-accuracy")
+
+
+def sibling(folder: Path, suffix: str) -> Path:
+    """Return the folder of the same name with a suffix, e.g. ".pending"."""
+    return folder.with_name(folder.name + suffix)
+
+
+def move_aside(folder: Path) -> Path:
+    """Rename a folder to the first free name of `<name>.0`, `<name>.1` …, and return that."""
+    number = 0
+    while (target := sibling(folder, f".{number}")).exists():
+        number += 1
+    return folder.rename(target)
+
+
+class ResultDirectory:
+    """The result folder of a run under way; use as a context manager.
+
+    On leaving, a folder that is not finished stays `.pending` (an interruption) and can be continued.
+
+    Args:
+        folder: where the results will be once complete.
+        continued: the folder a checkpoint was loaded from, and the step it holds; when it is this run's own folder its
+            rows from that step on are cut off, and new ones appended.
+
+    Raises:
+        UserError: the folder cannot be written to, or another run is writing to it.
+    """
+
+    def __init__(self, folder: Path, continued: tuple[Path, int] | None = None) -> None:
+        self.folder = folder
+        self.pending = sibling(folder, ".pending")
+        source = continued[0].resolve() if continued else None
+        try:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            if source != self.pending.resolve() and self.pending.exists():
+                held = _lock(self.pending)
+                move_aside(self.pending)
+                os.close(held)
+            if source == folder.resolve():
+                shutil.copytree(folder, self.pending)
+            self.pending.mkdir(exist_ok=True)
+            self._lock = _lock(self.pending)
+            if source in (folder.resolve(), self.pending.resolve()):
+                for name in ("study", "eval"):
+                    _cut(self.pending / name, continued[1])
+            self._earlier = _read_timing(self.pending / "timing")
+            self.out_log = self._append("stdout.log")
+            self.err_log = self._append("stderr.log")
+        except OSError as error:
+            raise UserError(
+                f"--result-directory: cannot write to {self.pending}: {error.strerror or error}; name another folder"
+            ) from error
+        self._files: dict[str, TextIO] = {}
+        self.finished = False
+
+    def __enter__(self) -> "ResultDirectory":
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
+        if not self.finished:
+            self._close()
+
+    def _append(self, name: str) -> TextIO:
+        return (self.pending / name).open("a", encoding="utf-8")
+
+    def _close(self) -> None:
+        for file in (*self._files.values(), self.out_log, self.err_log):
+            with contextlib.suppress(OSError):  # a full disk, which the write before has reported
+                file.close()
+        os.close(self._lock)
+
+    def write_config(self, title: str, groups: dict[str, dict[str, Any]], fields: dict[str, Any]) -> None:
+        """Write `config`, for people, and `config.json`, for programs."""
+        (self.pending / "config").write_text(render(make_tree(title, groups)) + "\n", encoding="utf-8")
+        (self.pending / "config.json").write_text(json.dumps(fields, indent=2) + "\n", encoding="utf-8")
+
+    def write_study(self, rows: Iterable[tuple[float, ...]]) -> None:
+        """Append rows to `study`."""
+        self._write("study", COLUMNS, (_format(*row[:2], floats=row[2:]) for row in rows))
+
+    def write_evaluation(self, step: int, accuracy: float) -> None:
+        """Append a row to `eval`."""
+        self._write("eval", EVALUATION_COLUMNS, [_format(step, floats=(accuracy,))])
+
+    def _write(self, name: str, columns: tuple[str, ...], lines: Iterable[str]) -> None:
+        if name not in self._files:
+            file = self._files[name] = self._append(name)
+            if file.tell() == 0:
+                file.write("# " + "\t".join(columns) + "\n")
+        self._files[name].writelines(lines)
+        self._files[name].flush()
+
+    def write_timing(self, seconds: dict[str, float]) -> None:
+        """Write `timing`, the seconds by phase, those of the part of the run before a checkpoint included."""
+        phases = {**dict.fromkeys(self._earlier, 0.0), **seconds}
+        lines = [f"{phase}\t{self._earlier.get(phase, 0.0) + spent:.6f}\n" for phase, spent in phases.items()]
+        (self.pending / "timing").write_text("# Phase\tSeconds\n" + "".join(lines), encoding="utf-8")
+
+    def finish(self) -> None:
+        """Close everything and rename the folder to its final name."""
+        self._end(self.folder)
+
+    def fail(self) -> None:
+        """Close everything and rename the folder to `<name>.failed`."""
+        self._end(sibling(self.folder, ".failed"))
+
+    def _end(self, target: Path) -> None:
+        self.finished = True
+        if target.exists():
+            move_aside(target)
+        self.pending.rename(target)
+        self._close()
+
+
+def _lock(folder: Path) -> int:
+    """Return an open descriptor that keeps other runs out of a folder until it is closed, or raise a UserError."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise UserError(
+            f"--result-directory: another run is writing to {folder}; wait for it, or name another folder"
+        ) from None
+    return descriptor
+
+
+def _cut(path: Path, step: int) -> None:
+    """Leave only the header and the rows before a step in a file, if there is one."""
+    if path.exists():
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+        whole = [line for line in lines if line.endswith("\n")]  # a killed run may leave half a line
+        kept = [line for line in whole if line.startswith("#") or int(line.split("\t")[0]) < step]
+        shortened = path.with_name(f".{path.name}.shortened")
+        shortened.write_text("".join(kept), encoding="utf-8")
+        shortened.replace(path)
+
+
+def _read_timing(path: Path) -> dict[str, float]:
+    if not path.exists():
+        return {}
+    rows = (line.split("\t") for line in path.read_text(encoding="utf-8").splitlines() if not line.startswith("#"))
+    return {phase: float(seconds) for phase, seconds in rows}
+
+
+def _format(*integers: int, floats: Iterable[float]) -> str:
+    return "\t".join((*map(str, integers), *(f"{value:.8e}" for value in floats))) + "\n"

@@ -1,0 +1,237 @@
+"""One run, from its configuration to its result directory."""
+
+import math
+import time
+import traceback
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from experiments import datasets
+from experiments.checkpoints import Checkpoint, checkpoint_path, load_checkpoint, save_checkpoint
+from experiments.config import SECTIONS, RunConfig
+from experiments.datasets import Data
+from experiments.environment import choose_seed, describe, on_this_machine, settings
+from experiments.event_files import EventFiles, check_tensorboard
+from experiments.interruption import Interrupted, Interruption
+from experiments.prompt import ask
+from experiments.results import ResultDirectory
+from experiments.server import ServerSimulation
+from tools.console import Console, make_tree
+from tools.errors import UserError
+
+FLUSH_INTERVAL_S = 0.5
+
+
+def run(config: RunConfig, console: Console) -> Path:
+    """Do one run and return its result folder.
+
+    Everything that can be wrong is found before the folder is made.
+
+    Raises:
+        UserError: something that the user can fix.
+        Interrupted: SIGINT or SIGTERM came; the folder stays `.pending`, with a checkpoint to continue from.
+    """
+    start = time.perf_counter()
+    config = on_this_machine(config)
+    if config.tensorboard:
+        check_tensorboard()
+    with settings(config):
+        checkpoint = load_checkpoint(config.load_checkpoint, config) if config.load_checkpoint else None
+        seed = checkpoint.seed if checkpoint else choose_seed(config)
+        data = load_data(config)
+        simulation = ServerSimulation(config, data, seed)
+        if checkpoint:
+            simulation.load_state_dict(checkpoint.state)
+        simulation.clock.add("start", time.perf_counter() - start)
+        continued = (checkpoint.path.parent, checkpoint.step) if checkpoint else None
+        with ResultDirectory(config.folder(), continued) as results, Interruption() as interruption:
+            with console.logs(results.out_log, results.err_log):
+                _Training(config, seed, simulation, results, console, interruption, checkpoint).run()
+            return results.folder
+
+
+def load_data(config: RunConfig) -> Data:
+    """Return the run's data, on its device."""
+    data = datasets.load(
+        config.dataset, Path(config.data_directory), transform=not config.no_transform, **config.dataset_args
+    )
+    return data.to(config.device)
+
+
+class _Training:
+    """The loop of a run: evaluations, checkpoints and prompts between steps, and everything said about it."""
+
+    def __init__(
+        self,
+        config: RunConfig,
+        seed: int,
+        simulation: ServerSimulation,
+        results: ResultDirectory,
+        console: Console,
+        interruption: Interruption,
+        checkpoint: Checkpoint | None,
+    ) -> None:
+        self.config, self.seed, self.simulation = config, seed, simulation
+        self.results, self.console, self.interruption = results, console, interruption
+        self.first = simulation.step_index
+        self.last = self.first + config.nb_steps if config.nb_steps >= 0 else math.inf
+        self.saved = self.first if checkpoint else None
+        self.events = EventFiles(results.pending / "tensorboard", self.first) if config.tensorboard else None
+        self.accuracies: list[float] = []
+        self.loss = math.nan
+        self.said_nan = False
+        self.started = self.flushed = time.perf_counter()
+
+    def run(self) -> None:
+        """Train to the last step, and give the result folder the name that fits how it ended."""
+        try:
+            self._introduce()
+            with self.console.live():
+                self._loop()
+            self._flush()
+            self._conclude()
+            self._close()
+            self.results.finish()
+        except (Interrupted, KeyboardInterrupt):
+            self._close()
+            raise
+        except OSError as error:
+            raise UserError(f"--result-directory: cannot write to {self.results.pending}: {error.strerror}") from error
+        except BaseException:
+            self.results.err_log.write(traceback.format_exc())
+            self.results.fail()
+            raise
+
+    def _introduce(self) -> None:
+        environment = describe(self.config, self.seed)
+        groups = describe_config(self.config, self.simulation, environment)
+        title = self.results.folder.name
+        self.console.show(make_tree(title, groups))
+        self.results.write_config(title, groups, {**self.config.to_dict(), "environment": environment})
+        self.results.write_study([]) if self.simulation.metrics is not None else None
+        if self.simulation.model.one_by_one:
+            self.console.say(f"gradients are computed one worker after another: {self.simulation.model.one_by_one}")
+        if self.config.attack is not None:
+            attack, arguments = self.config.attack_and_arguments()
+            if notice := attack.notice(h=self.simulation.h, f=self.simulation.f, **arguments):
+                self.console.say(notice)
+
+    def _loop(self) -> None:
+        config, simulation = self.config, self.simulation
+        while True:
+            step = simulation.step_index
+            if self.interruption.signal is not None:
+                self._stop()
+            if config.checkpoint_delta and step % config.checkpoint_delta == 0 and step != self.saved:
+                self._save()
+            if config.evaluation_delta and step % config.evaluation_delta == 0:
+                self._evaluate()
+            if config.user_input_delta and step % config.user_input_delta == 0 and step != self.first:
+                self._flush()
+                with self.console.paused():
+                    ask(simulation, config, self.interruption)
+                if self.interruption.signal is not None:
+                    self._stop()
+            if step >= self.last:
+                return
+            simulation.step()
+            metrics = simulation.metrics
+            if (metrics is not None and metrics.full) or time.perf_counter() - self.flushed > FLUSH_INTERVAL_S:
+                self._flush()
+
+    def _evaluate(self) -> None:
+        accuracy = self.simulation.evaluate()
+        self._flush()
+        step = self.simulation.step_index
+        self.accuracies.append(accuracy)
+        self.results.write_evaluation(step, accuracy)
+        if self.events:
+            self.events.write_evaluation(step, accuracy)
+        if not self.console.is_terminal:
+            self.console.say(self._line())
+
+    def _flush(self) -> None:
+        """Write out what was measured, and show where the run is."""
+        if self.simulation.metrics is not None:
+            rows = self.simulation.metrics.flush()
+            self.results.write_study(rows)
+            if self.events:
+                self.events.write_study(rows)
+            losses = [row[2] for row in rows]
+        else:
+            losses = [float(self.simulation.loss)] if self.simulation.step_index > self.first else []
+        if losses:
+            self.loss = losses[-1]
+        if not self.said_nan and any(math.isnan(loss) for loss in losses):
+            self.said_nan = True
+            self.console.warn(f"the loss became NaN before step {self.simulation.step_index}; the run goes on")
+        self.flushed = time.perf_counter()
+        self.console.update(self._line())
+
+    def _line(self) -> str:
+        """Return where the run is, as one line."""
+        step = self.simulation.step_index
+        rate = (step - self.first) / max(time.perf_counter() - self.started, 1e-9)
+        whole = "" if math.isinf(self.last) else f"/{self.last}"
+        parts = [f"step {step}{whole}", f"loss {self.loss:.4f}"]
+        if self.accuracies:
+            parts.append(f"accuracy {self.accuracies[-1]:.4f}")
+        if rate:
+            parts.append(f"{rate:.1f} steps/s")
+            if not math.isinf(self.last):
+                parts.append(f"{_duration((self.last - step) / rate)} left")
+        return "  ".join(parts)
+
+    def _save(self) -> Path:
+        self._flush()
+        step = self.simulation.step_index
+        path = checkpoint_path(self.results.pending, step)
+        save_checkpoint(path, self.config, self.seed, self.simulation.state_dict())
+        self.saved = step
+        return path
+
+    def _stop(self) -> None:
+        step, number = self.simulation.step_index, self.interruption.signal
+        path = self._save()
+        left = "" if math.isinf(self.last) else f" --nb-steps {self.last - step}"
+        message = f"interrupted after step {step}; to continue, repeat the command with --load-checkpoint {path}{left}"
+        raise Interrupted(number, message)
+
+    def _close(self) -> None:
+        self.results.write_timing(self.simulation.clock.seconds())
+        if self.events:
+            self.events.close()
+
+    def _conclude(self) -> None:
+        if self.accuracies:
+            final, best = self.accuracies[-1], max(self.accuracies)
+            self.console.say(f"final accuracy {final:.4f}, maximum {best:.4f}")
+        self.console.say(f"results in {self.results.folder}")
+
+
+def describe_config(
+    config: RunConfig, simulation: ServerSimulation, environment: dict[str, Any]
+) -> dict[str, dict[str, Any]]:
+    """Return what a person wants to know about a run, in groups: its flags, and what follows from them."""
+    groups: dict[str, dict[str, Any]] = {}
+    for field in fields(config):
+        if field.name in SECTIONS:
+            group = groups[SECTIONS[field.name]] = {}
+        value = getattr(config, field.name)
+        if value is not None and value != {}:
+            group[field.name.replace("_", "-")] = value
+    train, test = len(simulation.data.train), len(simulation.data.test)
+    groups["environment"] = {
+        "model": f"{simulation.model.d:,} parameters",
+        "data": f"{train:,} training and {test:,} test samples of shape {simulation.data.input_shape}",
+        **{key: value for key, value in environment.items() if key != "versions"},
+        **environment["versions"],
+    }
+    return groups
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -1,0 +1,417 @@
+"""Learning with a server: the momentum positions of the ICLR 2021 paper, under attack.
+
+Source: El Mhamdi, Guerraoui and Rouault, "Distributed Momentum for Byzantine-resilient Stochastic Gradient Descent",
+ICLR 2021, section 3. With R the rule and gᵢ the clipped sampled gradients, momentum μ, dampening δ and learning rate η:
+
+    at update:  gᵢ is sent;                        m ← μm + (1−δ)R(g),  θ ← θ − ηm
+    at server:  vᵢ = μm + (1−δ)gᵢ stands for it;   m ← R(v),            θ ← θ − ηm
+    at worker:  mᵢ ← μmᵢ + (1−δ)gᵢ is sent;                             θ ← θ − ηR(m)
+"""
+
+import bisect
+import copy
+import itertools
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from aggregators import Aggregator
+from experiments.batches import Batches
+from experiments.config import RunConfig
+from experiments.datasets import Data
+from experiments.initialisation import initialise
+from experiments.losses import Loss
+from experiments.metrics import StudyMetrics, Vectors
+from experiments.model import Model
+from experiments.phases import PhaseClock
+from experiments.sampling import SampleStream
+from experiments.schedule import learning_rate
+from tools.long_rows import column_moments, mean_and_scatter
+from tools.seeding import derive_seed, make_generator
+
+PREPARATION_SAMPLES = 8
+
+
+class ServerSimulation:
+    """One server, h honest workers, f Byzantine ones who know everything.
+
+    Args:
+        config: what to simulate; device and threads are resolved by the caller.
+        data: on the device of the run.
+        seed: the seed really used.
+
+    Attributes:
+        step_index: steps done.
+        model: its parameters are θ.
+        loss: the average loss of the last step, 0-D.
+        metrics: of the study; None without one.
+
+    Raises:
+        UserError: a model, loss, criterion or attack that does not go with this data.
+    """
+
+    def __init__(self, config: RunConfig, data: Data, seed: int) -> None:
+        self.config = config
+        self.data = data
+        self.seed = seed
+        self.device = data.train.inputs.device
+        self.clock = PhaseClock(self.device)
+        self.n, self.f = config.nb_workers, config.nb_real_byz
+        self.h = self.n - self.f
+        self.step_index = 0
+
+        self._loss_function = Loss(
+            config.loss, config.loss_args, config.l1_regularize, config.l2_regularize, device=self.device
+        )
+        self.criterion = config.make_criterion()
+        self._rules = config.rules()
+        self._attack_and_arguments = config.attack_and_arguments() if config.attack else None
+        self.model = make_model(config, data, seed)
+        self._train = config.train_mode == "train"
+        self._prepare()
+
+        d = self.model.d
+        self.loss = self.model.parameters.new_full((), torch.nan)
+        self._vectors = self.model.parameters.new_zeros(self.n, d)
+        self._honest = self._vectors[: self.h]  # at `worker` these rows are the momenta themselves
+        sampled = max(self.h, config.nb_for_study if config.nb_for_study > 0 else 0)
+        self._sampled_is_sent = config.momentum_at == "update" and sampled == self.h
+        self._sampled = self._honest if self._sampled_is_sent else self._vectors.new_empty(sampled, d)
+        self._momentum = self.model.parameters.new_zeros(d) if config.momentum_at != "worker" else None
+        self._previous_defense: Tensor | None = None
+        self.metrics = None
+        if config.nb_for_study > 0:
+            self.metrics = StudyMetrics(self.model.parameters, past=config.nb_for_study_past, momentum=config.momentum)
+
+        augmentation = data.augmentation
+        self._stream = SampleStream(data.train, seed, "training", augmentation)
+        self._study_stream = SampleStream(data.train, seed, "study", augmentation)
+        self._test_stream = SampleStream(data.test, seed, "test", augmentation if config.test_augment else None)
+        self._generators = {
+            purpose: make_generator(seed, purpose, device=device)
+            for purpose, device in (("mixture", "cpu"), ("rule", self._rule_device()), ("attack", self.device))
+        }
+        self._rule_state: dict[str, Any] = {}
+        self._attack_state: dict[str, Any] = {}
+
+    def _prepare(self) -> None:
+        inputs, targets = (part[:PREPARATION_SAMPLES] for part in (self.data.train.inputs, self.data.train.targets))
+        self.model.prepare(inputs, targets, self._loss_function, self._train)
+        self.criterion(self.model.predict(inputs), targets)
+        if self.config.attack is not None:
+            self.config.check_attack(d=self.model.d)
+
+    def _rule_device(self) -> torch.device:
+        return self.device if self.config.device_gar == "same" else torch.device(self.config.device_gar)
+
+    def learning_rate(self) -> float:
+        """Return η of the next step."""
+        config = self.config
+        return learning_rate(
+            self.step_index,
+            initial=config.learning_rate,
+            decay=config.learning_rate_decay,
+            delta=config.learning_rate_decay_delta,
+            schedule=config.learning_rate_schedule,
+        )
+
+    def run(self, rounds: int) -> None:
+        """Do that many steps.
+
+        Raises:
+            ValueError: fewer than none.
+        """
+        if rounds < 0:
+            raise ValueError(f"expected at least 0 rounds, got {rounds}")
+        for _ in range(rounds):
+            self.step()
+
+    @torch.no_grad()
+    def step(self) -> None:
+        """Sample gradients, let Byzantine workers answer, aggregate, measure, update."""
+        rate = self.learning_rate()
+        rule, arguments = self._draw_rule()
+        self._sample(rate)
+        self._send()
+        with self.clock.phase("attack"):
+            moments = column_moments(self._honest) if self.f and self.metrics is not None else None  # both use them
+            copies = self._attack(rule, arguments, moments)
+        with self.clock.phase("rule"):
+            defense, weights = self._aggregate(rule, arguments, self._vectors, copies)
+        if self.metrics is not None:
+            with self.clock.phase("metrics"):
+                self._measure(moments, copies, defense, weights)
+        with self.clock.phase("update"):
+            self._update(defense, rate)
+        self._previous_defense = defense
+        self.step_index += 1
+
+    def _draw_rule(self) -> tuple[type[Aggregator], dict[str, Any]]:
+        if len(self._rules) == 1:
+            return self._rules[0][:2]
+        drawn = float(torch.rand((), generator=self._generators["mixture"], dtype=torch.float64))
+        ends = list(itertools.accumulate(frequency for *_, frequency in self._rules))
+        return self._rules[bisect.bisect_right(ends, drawn * ends[-1], hi=len(ends) - 1)][:2]
+
+    def _sample(self, rate: float) -> None:
+        """Fill `_sampled` with the clipped gradients of the honest workers, then of those sampled for study only."""
+        config, h = self.config, self.h
+        extras = len(self._sampled) - h
+        with self.clock.phase("data"):
+            batches = self._stream.take(config.batch_size, h * config.nb_local_steps)
+            more = self._study_stream.take(config.batch_size, extras * config.nb_local_steps) if extras else None
+        with self.clock.phase("gradients"):
+            points, average_point = self._where(rate)
+            losses = self._gradients(batches, self._sampled[:h], points, 0, rate)
+            if more is not None:
+                of_study = self._gradients(more, self._sampled[h:], average_point, h, rate)
+                losses = torch.cat([losses, of_study])
+            self.loss = losses.mean()
+
+    def _where(self, rate: float) -> tuple[Tensor | None, Tensor | None]:
+        """Return where honest workers, and those who are sampled for study only, compute gradients; None for at θ."""
+        config = self.config
+        if not config.momentum_nesterov:
+            return None, None
+        parameters, ahead = self.model.parameters, -config.momentum * rate
+        if self._momentum is not None:
+            point = torch.add(parameters, self._momentum, alpha=ahead)
+            return point, point
+        return (
+            torch.add(parameters, self._honest, alpha=ahead),
+            torch.add(parameters, self._honest.mean(dim=0), alpha=ahead),
+        )
+
+    def _gradients(self, batches: Batches, out: Tensor, points: Tensor | None, first: int, rate: float) -> Tensor:
+        """Compute the clipped gradients of workers first, first + 1, … and return their losses.
+
+        With several local steps, (θ_start − θ_end) / η, the sum of the clipped local gradients, counts as the gradient.
+        """
+        local_steps = self.config.nb_local_steps
+        if local_steps == 1:
+            return self._local_gradients(batches, out, points, first, 0)
+        start = self.model.parameters if points is None else points
+        positions = start.expand_as(out).clone()
+        gradients, losses = torch.empty_like(out), []
+        out.zero_()
+        for k in range(local_steps):
+            losses.append(self._local_gradients(batches.every(local_steps, k), gradients, positions, first, k))
+            out += gradients
+            positions.sub_(gradients, alpha=rate)
+        return torch.stack(losses).mean(dim=0)
+
+    def _local_gradients(self, batches: Batches, out: Tensor, points: Tensor | None, first: int, k: int) -> Tensor:
+        step = self.step_index
+        losses = self.model.gradients(
+            batches,
+            self._loss_function,
+            out=out,
+            parameters=points,
+            train=self._train,
+            seeds=lambda worker: derive_seed(self.seed, "noise", step, first + worker, k),
+            update_statistics=first < self.h,
+        )
+        clip = self.config.gradient_clip
+        if clip is not None:
+            norms = torch.linalg.vector_norm(out, dim=1, keepdim=True)
+            exceeding = norms > clip
+            if out.is_cuda or exceeding.any():  # on the CPU, looking is cheaper than writing
+                out.mul_((clip / norms).where(exceeding, 1))
+        return losses
+
+    def _send(self) -> None:
+        """Turn sampled gradients into what honest workers send."""
+        config, h = self.config, self.h
+        with self.clock.phase("momentum"):
+            if config.momentum_at == "worker":
+                self._honest.mul_(config.momentum).add_(self._sampled[:h], alpha=1 - config.dampening)
+            elif config.momentum_at == "server":
+                past = config.momentum * self._momentum
+                torch.add(past, self._sampled[:h], alpha=1 - config.dampening, out=self._honest)
+            elif not self._sampled_is_sent:
+                self._honest.copy_(self._sampled[:h])
+
+    def _attack(self, rule: type[Aggregator], arguments: dict[str, Any], moments: tuple[Tensor, Tensor] | None) -> int:
+        """Write what Byzantine workers send into the last f rows; return how many of the last rows are equal.
+
+        Of equal rows only the first is written when the rule reads no other.
+        """
+        if self.f == 0:
+            return 1
+        attack, attack_arguments = self._attack_and_arguments
+        context = {} if moments is None else {"moments": moments}
+        byzantine = attack.unchecked(
+            self._honest,
+            f=self.f,
+            f_declared=self.config.nb_decl_byz,
+            aggregate=lambda vectors: self._aggregate(rule, arguments, vectors, rehearsal=True)[0],
+            parameters=self.model.parameters,
+            full_gradient=self.full_gradient,
+            step=self.step_index,
+            state=self._attack_state,
+            generator=self._generators["attack"],
+            **attack_arguments,
+            **context,
+        )
+        copies = self.f if byzantine.stride(0) == 0 else 1
+        rows = 1 if copies > 1 and rule.takes_copies else self.f
+        self._vectors[self.h : self.h + rows] = byzantine[:rows]
+        return copies
+
+    def _aggregate(
+        self,
+        rule: type[Aggregator],
+        arguments: dict[str, Any],
+        vectors: Tensor,
+        copies: int = 1,
+        rehearsal: bool = False,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Return what the rule makes of the vectors, and their shares; a rehearsal leaves the rule's state alone."""
+        state, generator = self._rule_state, self._generators["rule"]
+        if rehearsal:
+            state, generator = copy.deepcopy(state), copy_generator(generator)
+        defense, weights = rule.aggregate_and_weights(
+            vectors.to(generator.device),
+            f=self.config.nb_decl_byz,
+            n=self.n,
+            pivot=None if self._previous_defense is None else self._previous_defense.to(generator.device),
+            state=state,
+            generator=generator,
+            copies=copies,
+            **arguments,
+        )
+        return defense.to(self.device), weights
+
+    def _measure(
+        self, moments: tuple[Tensor, Tensor] | None, copies: int, defense: Tensor, weights: Tensor | None
+    ) -> None:
+        config, h = self.config, self.h
+        if moments is None:
+            honest = Vectors(*mean_and_scatter(self._honest), h)
+        else:
+            honest = Vectors(moments[0], moments[1].sum(dtype=torch.float64), h)
+        sampled = honest
+        if not self._sampled_is_sent:
+            sampled = Vectors(*mean_and_scatter(self._sampled), len(self._sampled))
+        if self.f == 0:
+            attack = Vectors(None, None, 0)
+        elif copies == self.f:
+            attack = Vectors(self._vectors[h], self.loss.new_zeros(()), self.f)
+        else:
+            attack = Vectors(*mean_and_scatter(self._vectors[h:]), self.f)
+        self.metrics.measure(
+            self.step_index,
+            self.step_index * config.batch_size * h * config.nb_local_steps,
+            loss=self.loss,
+            parameters=self.model.parameters,
+            sampled=sampled,
+            honest=honest,
+            attack=attack,
+            defense=defense,
+            acceptation=None if weights is None else weights[h:].sum().to(self.device),
+        )
+
+    def _update(self, defense: Tensor, rate: float) -> None:
+        config, parameters = self.config, self.model.parameters
+        step = defense
+        if config.momentum_at == "update":
+            step = self._momentum.mul_(config.momentum).add_(defense, alpha=1 - config.dampening)
+        elif config.momentum_at == "server":
+            step = self._momentum.copy_(defense)
+        if config.weight_decay:
+            parameters.mul_(1 - rate * config.weight_decay)
+        parameters.sub_(step, alpha=rate)
+
+    def full_gradient(self) -> Tensor:
+        """Return the gradient (d,) of the loss over the whole training set at θ, in evaluation mode."""
+        train, size = self.data.train, self.model.chunk_size()
+        total = torch.zeros_like(self.model.parameters)
+        gradient = total.new_empty(1, self.model.d)
+        for inputs, targets in zip(train.inputs.split(size), train.targets.split(size), strict=True):
+            batch = Batches(inputs, targets, (len(inputs),))
+            self.model.gradients(batch, self._loss_function, out=gradient, train=False)
+            total.add_(gradient[0], alpha=len(inputs) / len(train))
+        return total
+
+    @torch.no_grad()
+    def evaluate(self) -> float:
+        """Return the accuracy on the next batches of the test stream, from 0 to 1."""
+        config, stream, size = self.config, self._test_stream, self.model.chunk_size()
+        repetitions = config.batch_size_test_reps or -(-len(self.data.test) // config.batch_size_test)
+        with self.clock.phase("evaluation"):
+            indices, _ = stream.indices(config.batch_size_test, repetitions)
+            right = torch.zeros((), dtype=torch.float64, device=self.device)
+            if stream.augmentation is not None:
+                for chunk in indices.split(size):
+                    batch = stream.gather(chunk, (len(chunk),))
+                    right += self.criterion(self.model.predict(batch.inputs), batch.targets).sum()
+                return float(right) / len(indices)
+            # A sample's score does not depend on its batch: each is computed once, however often it was drawn.
+            drawn, counts = indices.unique(return_counts=True)
+            test = self.data.test
+            whole = len(drawn) == len(test)
+            for chunk, weights in zip(drawn.split(size), counts.split(size), strict=True):
+                first = int(chunk[0]) if whole else 0
+                part = slice(first, first + len(chunk)) if whole else chunk  # a slice is not copied
+                scores = self.criterion(self.model.predict(test.inputs[part]), test.targets[part])
+                right += (scores * weights).sum()
+            return float(right) / len(indices)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return copies of all that later steps depend on; flush the metrics first."""
+        state = {
+            "step": self.step_index,
+            "model": self.model.state_dict(),
+            "momentum": self._momentum,
+            "worker_momenta": self._honest if self._momentum is None else None,
+            "previous_defense": self._previous_defense,
+            "metrics": None if self.metrics is None else self.metrics.state_dict(),
+            "streams": [s.state_dict() for s in (self._stream, self._study_stream, self._test_stream)],
+            "generators": {purpose: generator.get_state() for purpose, generator in self._generators.items()},
+            "rule_state": self._rule_state,
+            "attack_state": self._attack_state,
+        }
+        return copy.deepcopy(state)
+
+    @torch.no_grad()
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue where `state_dict` was called, with the same configuration."""
+        self.step_index = state["step"]
+        self.model.load_state_dict(state["model"])
+        if self._momentum is None:
+            self._honest.copy_(state["worker_momenta"])
+        else:
+            self._momentum.copy_(state["momentum"])
+        self._previous_defense = state["previous_defense"]
+        if self._previous_defense is not None:
+            self._previous_defense = self._previous_defense.to(self.device)
+        if self.metrics is not None:
+            self.metrics.load_state_dict(state["metrics"])
+        for stream, stored in zip((self._stream, self._study_stream, self._test_stream), state["streams"], strict=True):
+            stream.load_state_dict(stored)
+        for purpose, generator in self._generators.items():
+            generator.set_state(state["generators"][purpose])
+        self._rule_state, self._attack_state = state["rule_state"], state["attack_state"]
+
+
+def make_model(config: RunConfig, data: Data, seed: int) -> Model:
+    """Return the model of a run, with its initial parameters."""
+
+    def initialise_as_told(module: nn.Module) -> None:
+        initialise(module, config.init_multi, config.init_multi_args, config.init_mono, config.init_mono_args)
+
+    return Model(
+        config.model,
+        {"input_shape": data.input_shape, "num_outputs": data.num_outputs, **config.model_args},
+        device=data.train.inputs.device,
+        seed=seed,
+        initialise=initialise_as_told,
+    )
+
+
+def copy_generator(generator: torch.Generator) -> torch.Generator:
+    """Return a generator that will draw the same numbers."""
+    twin = torch.Generator(generator.device)
+    twin.set_state(generator.get_state())
+    return twin

@@ -1,0 +1,110 @@
+"""What the person at the terminal sees, and what goes to the logs of a result directory."""
+
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, TextIO
+
+from rich.console import Console as RichConsole
+from rich.live import Live
+from rich.text import Text
+from rich.tree import Tree
+
+LOG_WIDTH = 100
+
+
+class Console:
+    """Lines and one live line on standard output, warnings on standard error; lines also to logs once there are any."""
+
+    def __init__(self) -> None:
+        self._out = RichConsole(highlight=False, soft_wrap=True)
+        self._logs: tuple[TextIO, TextIO] | None = None
+        self._live: Live | None = None
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether somebody sees a live line."""
+        return self._out.is_terminal
+
+    def say(self, text: str) -> None:
+        """Print a line, above the live line if there is one."""
+        self._print(Text(text))
+        if self._logs:
+            print(text, file=self._logs[0], flush=True)
+
+    def warn(self, text: str) -> None:
+        """Print a line on standard error."""
+        if self._live:
+            self._live.console.print(Text(text, style="yellow"))
+        else:
+            print(text, file=sys.stderr, flush=True)
+        if self._logs:
+            print(text, file=self._logs[1], flush=True)
+
+    def show(self, tree: Tree) -> None:
+        """Print a tree."""
+        self._print(tree)
+        if self._logs:
+            print(render(tree), file=self._logs[0], flush=True)
+
+    def _print(self, what: Text | Tree) -> None:
+        try:
+            self._out.print(what)
+        except BrokenPipeError:  # nobody reads any more, as in `attack.py | head`: the run goes on
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+    @contextmanager
+    def logs(self, out: TextIO, err: TextIO) -> Iterator[None]:
+        """Also write lines to these files, while inside."""
+        self._logs = (out, err)
+        try:
+            yield
+        finally:
+            self._logs = None
+
+    @contextmanager
+    def live(self) -> Iterator[None]:
+        """Keep a live line at the bottom while inside, if there is a terminal; it is gone afterwards."""
+        if not self.is_terminal:
+            yield
+            return
+        with Live(Text(""), console=self._out, transient=True, auto_refresh=False) as self._live:
+            try:
+                yield
+            finally:
+                self._live = None
+
+    def update(self, text: str) -> None:
+        """Change the live line."""
+        if self._live:
+            self._live.update(Text(text, no_wrap=True, overflow="ellipsis"), refresh=True)
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Leave the terminal to somebody else while inside."""
+        if self._live:
+            self._live.stop()
+        try:
+            yield
+        finally:
+            if self._live:
+                self._live.start()
+
+
+def make_tree(title: str, groups: Mapping[str, Mapping[str, Any]]) -> Tree:
+    """Return groups of named values as a tree."""
+    tree = Tree(Text(title, style="bold"))
+    for group, values in groups.items():
+        branch = tree.add(Text(group))
+        for name, value in values.items():
+            branch.add(Text.assemble((f"{name} ", "dim"), str(value)))
+    return tree
+
+
+def render(tree: Tree) -> str:
+    """Return a tree as plain text."""
+    plain = RichConsole(width=LOG_WIDTH, color_system=None, force_terminal=False, soft_wrap=True)
+    with plain.capture() as capture:
+        plain.print(tree)
+    return capture.get().rstrip("\n")

@@ -1,0 +1,5 @@
+"""The one exception for what a user can fix."""
+
+
+class UserError(ValueError):
+    """Said to the user as one line: what was expected, what was got, the way out. All else is a bug."""
