@@ -1,17 +1,18 @@
 """The strongest factor of an attack along a line, found by trying it on the actual rule.
 
-Expansion by doubling while the damage grows, then steps that shrink by 0.8 to either side of the best factor so far, as
-the search of the ICLR 2021 code does; the damage jumps where the rule's selection changes, so no search is exact.
+Half of the evaluations look at powers of two, from one outwards to either side. The others go on from the best: in one
+direction while the damage grows, and closer to it once neither direction helps. The damage jumps where the rule's
+selection changes, so no search is exact.
 """
 
-from collections.abc import Callable
+import itertools
+import math
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
 
 from attacks import repeat
-
-SHRINK = 0.8
 
 
 def check_factor(name: str, parameter: str, value: float) -> None:
@@ -86,19 +87,27 @@ def strongest_factor(
         value = float((aggregate(vectors) - mean).square().sum())  # the next factor depends on it: waits for the GPU
         return value if value == value else float("-inf")
 
-    best, best_damage, step, growing = 0.0, damage(0.0), 1.0, True
-    side = 1
-    for _ in range(evaluations - 1):
-        factor = best + side * step
-        if factor < 0:
-            side, factor = 1, best + step
-        value = damage(factor)
-        if value > best_damage:
-            best, best_damage = factor, value
-            if growing:
-                step *= 2
-                continue
-        growing = False
-        side = -side
-        step *= SHRINK
-    return best
+    found = {0.0: damage(0.0)}
+    for factor in itertools.islice(_powers_of_two(), (evaluations - 1) // 2):
+        found[factor] = damage(factor)
+    ratio, side, unsuccessful = 2.0, 1, 0
+    while len(found) < evaluations and ratio > 1 + 1e-6:  # the ratio ends a search that found its factor
+        best = max(found, key=found.__getitem__)
+        factor = best * ratio**side if best else min(filter(None, found), default=2.0) / 2
+        if factor not in found:
+            found[factor] = damage(factor)
+        if found[factor] > found[best]:
+            unsuccessful = 0  # go on in this direction
+            continue
+        side, unsuccessful = -side, unsuccessful + 1
+        if unsuccessful == 2:  # the best lies between these two
+            ratio, unsuccessful = math.sqrt(ratio), 0
+    return max(found, key=found.__getitem__)
+
+
+def _powers_of_two() -> Iterator[float]:
+    """Yield 1, 2, ½, 4, ¼ …"""
+    yield 1.0
+    for exponent in itertools.count(1):
+        yield 2.0**exponent
+        yield 2.0**-exponent

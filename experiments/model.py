@@ -11,11 +11,12 @@ from experiments import models
 from experiments.batches import Batches
 from experiments.losses import Loss
 from experiments.per_worker import Dropout, Layout, NoiseSeeds, NotBatchableError, WorkerPass
-from tools.errors import UserError
+from tools.errors import UserError, one_line
 from tools.seeding import derive_seed
 
 CPU_CHUNK = 1_000  # samples per forward pass of an evaluation: what they need stays in cache
 GPU_CHUNK = 10_000
+TORCH_ERRORS = (RuntimeError, ValueError, TypeError, IndexError, AssertionError)  # for shapes and dtypes it cannot take
 
 
 class Model:
@@ -123,7 +124,7 @@ class Model:
             loss.add_regularisation(points, out, losses)
         return losses
 
-    def prepare(self, inputs: Tensor, targets: Tensor, loss: Loss, train: bool = True) -> None:
+    def prepare(self, inputs: Tensor, targets: Tensor, loss: Loss, train: bool = True, own_rows: bool = False) -> None:
         """Try the model on a few samples, and decide whether gradients can be computed for all workers at once.
 
         They can if, on these samples, that gives the same gradients, losses and running statistics as a loop over two
@@ -134,36 +135,44 @@ class Model:
             targets: of these samples.
             loss: what will be minimised.
             train: the mode in which gradients will be computed.
+            own_rows: whether they will be computed at parameters of each worker's own.
 
         Raises:
             UserError: the model does not take such inputs, or the loss not its outputs with such targets.
         """
         half = len(inputs) // 2
         batches = Batches(inputs[: 2 * half], targets[: 2 * half], (half, half))
+        points = self.parameters.expand(2, -1) if own_rows else self.parameters
         before = self.state_dict()
         self._set_mode(train)
-        results = []
         try:
             with warnings.catch_warnings():
                 warnings.filterwarnings("error", message="Using a target size")  # torch would broadcast
-                for method in (self._one_by_one, self._at_once):
-                    gradients = self.parameters.new_empty(2, self.d)
-                    losses = method(batches, loss, gradients, self.parameters, range(2), lambda worker: worker, True)
-                    results.append([*gradients, losses, *self.state_dict()["buffers"].values()])
-                    self.load_state_dict(before)
-        except NotBatchableError as error:
-            self.one_by_one = str(error)
-            return
-        except (RuntimeError, ValueError, TypeError, IndexError, AssertionError, UserWarning) as error:
+                one_by_one = self._try(self._one_by_one, batches, loss, points, before)
+        except (*TORCH_ERRORS, UserWarning) as error:
             raise UserError(
                 f"--model, --loss: the model cannot be trained with this loss on inputs of shape "
                 f"{tuple(inputs.shape[1:])} and {targets.dtype} targets of shape {tuple(targets.shape[1:])}: "
-                f"{' '.join(str(error).split())}"
+                f"{one_line(error)}"
             ) from error
+        try:
+            at_once = self._try(self._at_once, batches, loss, points, before)
+        except (*TORCH_ERRORS, NotBatchableError) as error:
+            self.one_by_one = one_line(error)
+            return
+        same = all(_close(x, y) for x, y in zip(one_by_one, at_once, strict=True))
+        self.one_by_one = "" if same else "it mixes samples, or draws random numbers of its own"
+
+    def _try(
+        self, method: Callable[..., Tensor], batches: Batches, loss: Loss, points: Tensor, before: dict
+    ) -> list[Tensor]:
+        """Return gradients, losses and buffers that a method leaves, and restore the model."""
+        gradients = self.parameters.new_empty(2, self.d)
+        try:
+            losses = method(batches, loss, gradients, points, range(2), lambda worker: worker, True)
+            return [*gradients, losses, *self.state_dict()["buffers"].values()]
         finally:
             self.load_state_dict(before)
-        same = all(_close(x, y) for x, y in zip(*results, strict=True))
-        self.one_by_one = "" if same else "it mixes samples, or draws random numbers of its own"
 
     def _set_mode(self, train: bool) -> None:
         if self.module.training != train:

@@ -242,8 +242,10 @@ class _Linear(Function):
         if not workers.own_rows:
             return F.linear(input, w, b)
         flat = workers.split(input).flatten(1, -2)
-        output = torch.bmm(flat, w.mT) if b is None else torch.baddbmm(b.unsqueeze(1), flat, w.mT)
-        return output.view(*input.shape[:-1], -1)
+        output = input.new_empty(*input.shape[:-1], w.shape[-2])  # not a view, which could not be changed in place
+        rows = workers.split(output).flatten(1, -2)
+        torch.bmm(flat, w.mT, out=rows) if b is None else torch.baddbmm(b.unsqueeze(1), flat, w.mT, out=rows)
+        return output
 
     @staticmethod
     def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[None, Tensor | None, None, None]:

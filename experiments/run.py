@@ -79,7 +79,7 @@ class _Training:
         self.saved = self.first if checkpoint else None
         self.events = EventFiles(results.pending / "tensorboard", self.first) if config.tensorboard else None
         self.accuracies: list[float] = []
-        self.loss = math.nan
+        self.loss: float | None = None
         self.said_nan = False
         self.started = self.flushed = time.perf_counter()
 
@@ -174,7 +174,9 @@ class _Training:
         step = self.simulation.step_index
         rate = (step - self.first) / max(time.perf_counter() - self.started, 1e-9)
         whole = "" if math.isinf(self.last) else f"/{self.last}"
-        parts = [f"step {step}{whole}", f"loss {self.loss:.4f}"]
+        parts = [f"step {step}{whole}"]
+        if self.loss is not None:
+            parts.append(f"loss {self.loss:.4f}")
         if self.accuracies:
             parts.append(f"accuracy {self.accuracies[-1]:.4f}")
         if rate:

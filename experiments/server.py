@@ -97,10 +97,12 @@ class ServerSimulation:
 
     def _prepare(self) -> None:
         inputs, targets = (part[:PREPARATION_SAMPLES] for part in (self.data.train.inputs, self.data.train.targets))
-        self.model.prepare(inputs, targets, self._loss_function, self._train)
+        config = self.config
+        own_rows = config.nb_local_steps > 1 or (config.momentum_nesterov and config.momentum_at == "worker")
+        self.model.prepare(inputs, targets, self._loss_function, self._train, own_rows)
         self.criterion(self.model.predict(inputs), targets)
-        if self.config.attack is not None:
-            self.config.check_attack(d=self.model.d)
+        if config.attack is not None:
+            config.check_attack(d=self.model.d)
 
     def _rule_device(self) -> torch.device:
         return self.device if self.config.device_gar == "same" else torch.device(self.config.device_gar)

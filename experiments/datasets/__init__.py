@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from tools.arguments import bind
-from tools.errors import UserError
+from tools.errors import UserError, one_line
 from tools.registry import Registry, import_modules
 
 CONTEXT = frozenset({"directory", "transform"})
@@ -214,7 +214,7 @@ def fetch(name: str, directory: Path, folder: str, download: Callable[[Path], No
             directory.rmdir()
         raise UserError(
             f"--dataset {name}: expected its files in {directory / folder}, and downloading them failed "
-            f"({' '.join(str(error).split())}); put them there, or name the folder that has {folder} in it with "
+            f"({one_line(error)}); put them there, or name the folder that has {folder} in it with "
             f"--data-directory"
         ) from error
 

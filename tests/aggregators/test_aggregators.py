@@ -1,0 +1,311 @@
+"""What every rule must satisfy, over the whole registry; exceptions are named with their reason."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.testing import assert_close
+
+import aggregators
+from aggregators import Aggregator, gars
+from tests.golden import CASES, label, outputs
+
+N, F, D = 15, 3, 7  # enough workers for every rule: bulyan needs 4f + 3
+ORDERED = {"brute": "many subsets may share the smallest diameter, of which the first by index is taken"}
+NOT_TRANSLATED = {"cge": "norms are measured from the origin"}
+names = pytest.mark.parametrize("name", sorted(gars))
+
+
+@pytest.fixture
+def gradients(generator: torch.Generator, device: torch.device, dtype: torch.dtype) -> Tensor:
+    return torch.randn(2, 3, N, D, generator=generator, device=device, dtype=dtype)
+
+
+@names
+@pytest.mark.parametrize("dtype_here", [torch.float32, torch.float64])
+def test_shape_dtype_and_device(name: str, gradients: Tensor, dtype_here: torch.dtype) -> None:
+    for vectors in (gradients, gradients[0], gradients[0, 0]):
+        result = gars[name].aggregate(vectors.to(dtype_here), f=F)
+        assert result.shape == vectors.shape[:-2] + vectors.shape[-1:]
+        assert result.dtype == dtype_here
+        assert result.device == vectors.device
+
+
+@names
+def test_batch_equals_loop(name: str, gradients: Tensor) -> None:
+    together = gars[name].aggregate(gradients, f=F)
+    for i, j in itertools.product(range(2), range(3)):
+        assert_close(together[i, j], gars[name].aggregate(gradients[i, j], f=F))
+
+
+@names
+def test_sequence_of_vectors(name: str, gradients: Tensor) -> None:
+    matrix = gradients[0, 0]
+    assert torch.equal(gars[name].aggregate(list(matrix), f=F), gars[name].aggregate(matrix, f=F))
+
+
+@names
+def test_out_is_written_and_returned(name: str, gradients: Tensor) -> None:
+    out = torch.empty(2, 3, D, dtype=gradients.dtype, device=gradients.device)
+    assert gars[name].aggregate(gradients, out, f=F) is out
+    assert torch.equal(out, gars[name].aggregate(gradients, f=F))
+
+
+@names
+@pytest.mark.parametrize("n", [1, 3, N])
+def test_input_is_unchanged_and_not_aliased(name: str, gradients: Tensor, n: int) -> None:
+    vectors = gradients[..., :n, :].clone()
+    f = F if n == N else 0
+    if n == 1 and not accepts(gars[name], n, f):
+        pytest.skip("needs more than one worker")
+    before = vectors.clone()
+    result = gars[name].aggregate(vectors, f=f)
+    result += 1
+    assert torch.equal(vectors, before)
+
+
+@names
+def test_worker_order_is_irrelevant(name: str, gradients: Tensor) -> None:
+    if name in ORDERED:
+        pytest.skip(ORDERED[name])
+    order = torch.randperm(N, generator=torch.Generator().manual_seed(0))
+    rule = gars[name].aggregate
+    assert_close(rule(gradients[..., order, :], f=F), rule(gradients, f=F))
+
+
+@names
+def test_translation(name: str, gradients: Tensor) -> None:
+    if name in NOT_TRANSLATED:
+        pytest.skip(NOT_TRANSLATED[name])
+    shift = torch.linspace(-3, 3, D, dtype=gradients.dtype, device=gradients.device)
+    rule = gars[name].aggregate
+    assert_close(rule(gradients + shift, f=F), rule(gradients, f=F) + shift)
+
+
+@names
+@pytest.mark.parametrize("factor", [0.01, 100.0])
+def test_scaling(name: str, gradients: Tensor, factor: float) -> None:
+    rule = gars[name].aggregate
+    assert_close(rule(factor * gradients, f=F), factor * rule(gradients, f=F))
+
+
+@names
+def test_no_byzantine_worker(name: str, gradients: Tensor) -> None:
+    assert gars[name].aggregate(gradients, f=0).isfinite().all()
+
+
+@names
+def test_identical_rows_give_that_row(name: str, gradients: Tensor) -> None:
+    row = gradients[..., :1, :]
+    result = gars[name].aggregate(row.expand(2, 3, N, D), f=F)
+    assert_close(result, row.squeeze(-2))
+
+
+@names
+@pytest.mark.parametrize("dtype_here", [torch.float32, torch.float64])
+def test_nearly_identical_rows(name: str, gradients: Tensor, dtype_here: torch.dtype) -> None:
+    gradients = gradients.to(dtype_here)
+    row = 1e3 * gradients[..., :1, :]
+    result = gars[name].aggregate(row * (1 + 1e-7 * gradients), f=F)
+    assert_close(result, row.squeeze(-2), rtol=1e-5, atol=0)
+
+
+@names
+def test_one_coordinate(name: str, gradients: Tensor) -> None:
+    vectors = gradients[..., :1]
+    result = gars[name].aggregate(vectors, f=F)
+    assert ((vectors.amin(dim=-2) <= result) & (result <= vectors.amax(dim=-2))).all()
+
+
+@names
+def test_input_that_is_not_contiguous(name: str, gradients: Tensor) -> None:
+    transposed = gradients.mT.contiguous().mT
+    assert not transposed.is_contiguous()
+    assert_close(gars[name].aggregate(transposed, f=F), gars[name].aggregate(gradients, f=F))
+
+
+@names
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+@pytest.mark.parametrize("where", ["one coordinate", "everywhere", "different ones"])
+def test_non_finite_rows_are_infinitely_far(name: str, gradients: Tensor, value: float, where: str) -> None:
+    rule = gars[name]
+    if rule.keeps_non_finite:
+        pytest.skip(rule.keeps_non_finite)
+    attacked, far = gradients.clone(), gradients.clone()
+    rows = [2, 9, 14]
+    for row in rows[:F]:
+        coordinates = {"one coordinate": [4], "everywhere": list(range(D)), "different ones": [row % D]}[where]
+        for coordinate in coordinates:
+            attacked[..., row, coordinate] = value
+    far[..., rows[:F], :] = torch.inf
+    result = rule.aggregate(attacked, f=F)
+    assert result.isfinite().all()
+    assert_close(result, rule.aggregate(far, f=F))
+
+
+@names
+@pytest.mark.parametrize("value", [1e30, -1e30])
+@pytest.mark.parametrize("dtype_here", [torch.float32, torch.float64])
+def test_huge_rows_are_bounded_by_the_others(
+    name: str, gradients: Tensor, value: float, dtype_here: torch.dtype
+) -> None:
+    if gars[name].keeps_non_finite:
+        pytest.skip("the mean of huge vectors is huge")
+    attacked = gradients.to(dtype_here).clone()
+    attacked[..., :F, :] = value
+    honest = attacked[..., F:, :]
+    result = gars[name].aggregate(attacked, f=F)
+    assert (honest.amin(dim=-2) <= result).all()
+    assert (result <= honest.amax(dim=-2)).all()
+
+
+@names
+def test_bounded_effect_of_far_rows(name: str, gradients: Tensor) -> None:
+    if gars[name].keeps_non_finite:
+        pytest.skip("one vector moves the mean anywhere")
+    attacked = gradients.clone()
+    attacked[..., :F, :] = 1e6
+    honest = attacked[..., F:, :]
+    result = gars[name].aggregate(attacked, f=F)
+    assert ((honest.amin(dim=-2) <= result) & (result <= honest.amax(dim=-2))).all()
+
+
+@names
+def test_known_copies_are_read_once(name: str, gradients: Tensor) -> None:
+    rule = gars[name]
+    gradients[..., -F:, :] = gradients[..., -F : N - F + 1, :]
+    expected = rule.aggregate(gradients, f=F)
+    assert_close(rule.aggregate(gradients, f=F, copies=F), expected)
+    if rule.takes_copies:
+        gradients[..., 1 - F :, :] = torch.nan
+        assert_close(rule.aggregate(gradients, f=F, copies=F), expected)
+
+
+@names
+def test_repeated_calls_give_the_same_bits(name: str, gradients: Tensor) -> None:
+    assert torch.equal(gars[name].aggregate(gradients, f=F), gars[name].aggregate(gradients, f=F))
+
+
+def accepts(rule: type[Aggregator], n: int, f: int) -> bool:
+    try:
+        rule.check(n=n, f=f)
+    except ValueError:
+        return False
+    return True
+
+
+REQUIRED = {  # n must be at least a · f + b
+    "average": (1, 0),
+    "median": (2, 1),
+    "trmean": (2, 1),
+    "phocas": (2, 1),
+    "meamed": (2, 1),
+    "krum": (2, 3),
+    "krum-iclr21": (2, 3),
+    "bulyan": (4, 3),
+    "bulyan-iclr21": (4, 3),
+    "brute": (2, 1),
+    "aksel": (2, 1),
+    "cge": (1, 1),
+}
+
+
+@names
+@pytest.mark.parametrize("f", [0, 1, 2, 5])
+def test_required_numbers_of_workers(name: str, f: int) -> None:
+    if name not in REQUIRED:
+        pytest.skip("its condition is not listed here")
+    a, b = REQUIRED[name]
+    least = max(a * f + b, 1)
+    gradients = torch.eye(least, least + 1)
+    assert gars[name].aggregate(gradients, f=f).isfinite().all()
+    with pytest.raises(ValueError, match=f"{name}: expected"):
+        gars[name].aggregate(gradients[: least - 1] if least > 1 else gradients[:0], f=f)
+    with pytest.raises(ValueError, match=f"{name}: expected"):
+        gars[name].check(n=least, f=-1)
+
+
+@names
+def test_empty_input(name: str) -> None:
+    for vectors in (torch.empty(0, D), torch.empty(N, 0), []):
+        with pytest.raises(ValueError, match=f"{name}: expected at least one"):
+            gars[name].aggregate(vectors, f=0)
+
+
+@names
+def test_wrong_types(name: str) -> None:
+    with pytest.raises(TypeError, match="floating-point"):
+        gars[name].aggregate(torch.ones(N, D, dtype=torch.int64), f=F)
+    with pytest.raises(TypeError, match="sequence of tensors"):
+        gars[name].aggregate([[1.0]], f=F)
+    with pytest.raises(ValueError, match="of one size"):
+        gars[name].aggregate([torch.ones(3), torch.ones(4)], f=F)
+
+
+@names
+def test_influence(name: str, gradients: Tensor) -> None:
+    rule, matrix = gars[name], gradients[0, 0]
+    share = rule.influence(matrix[:-F], matrix[-F:], f=F)
+    if not rule.is_weighted_mean():
+        assert np.isnan(share)
+        return
+    _, weights = rule.aggregate_and_weights(matrix, f=F)
+    assert_close(float(weights.sum()), 1.0)
+    assert_close(share, float(weights[-F:].sum()))
+    assert rule.influence(matrix, matrix[:0], f=F) == 0
+    assert_close(weights.to(matrix.dtype) @ matrix, rule.aggregate(matrix, f=F))
+    assert_close(rule.unchecked(matrix, f=F), rule.aggregate(matrix, f=F))
+
+
+@names
+def test_every_rule_documents_its_source(name: str) -> None:
+    import inspect
+
+    assert gars[name].__doc__
+    module = inspect.getmodule(gars[name])
+    assert "Source:" in module.__doc__ or name == "average"
+
+
+@pytest.mark.parametrize(("case", "output"), outputs("rules"), ids=label)
+def test_agrees_with_other_implementations(case: dict, output: dict) -> None:
+    gradients = torch.tensor(case["gradients"], dtype=torch.float64)
+    result = gars[output["name"]].aggregate(gradients, f=case["f"], **output["arguments"])
+    np.testing.assert_allclose(result.numpy(), output["value"], rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("case", CASES, ids=label)
+def test_upper_bound_and_influence_agree_with_other_implementations(case: dict) -> None:
+    n, f, gradients = case["n"], case["f"], torch.tensor(case["gradients"], dtype=torch.float64)
+    for name, bound in case["upper_bound"].items():
+        assert gars[name].upper_bound(n=n, f=f, d=gradients.shape[1]) == pytest.approx(bound, rel=1e-9)
+    for name, share in case["influence"].items():
+        assert gars[name].influence(gradients[:-f], gradients[-f:], f=f) == pytest.approx(share, rel=1e-9)
+
+
+def test_unknown_rule_lists_the_known_ones() -> None:
+    with pytest.raises(ValueError, match="unknown aggregation rule 'krumm', expected one of: aksel, average"):
+        aggregators.get("krumm")
+
+
+def test_missing_context_is_named() -> None:
+    class Needy(Aggregator):
+        name = "needy"
+        needs = ("trusted",)
+
+        @classmethod
+        def aggregate(cls, gradients: Tensor, /, *, f: int, trusted: Tensor, **specialized) -> Tensor:
+            return trusted.clone()
+
+    with pytest.raises(ValueError, match="needy: expected the context 'trusted', got none"):
+        Needy.aggregate(torch.ones(3, 2), f=0)
+    assert torch.equal(Needy.aggregate(torch.ones(3, 2), f=0, trusted=torch.zeros(2)), torch.zeros(2))
+    assert Needy.parameters() == {}
+
+
+def test_name_used_twice_is_an_error() -> None:
+    with pytest.raises(ImportError, match="'krum' is defined by"):
+
+        class Again(Aggregator, name="krum"):
+            pass

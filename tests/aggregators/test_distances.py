@@ -1,0 +1,36 @@
+import numpy as np
+import pytest
+import torch
+
+from aggregators.distances import squared_distances
+from tests.aggregators.oracle import pairwise
+
+
+@pytest.mark.parametrize("d", [1, 7, 20_000])
+@pytest.mark.parametrize("offset", [0.0, 1.0, 1e3])
+def test_agrees_with_differences(d: int, offset: float) -> None:
+    rows = (np.random.default_rng(0).normal(size=(9, d)) + offset).astype(np.float32)
+    rows[-3:] = rows[-3]
+    expected = pairwise(rows.astype(np.float64))
+    for copies in (1, 3):
+        result = squared_distances(torch.tensor(rows), copies)
+        np.testing.assert_allclose(result.numpy(), expected, rtol=1e-5, atol=1e-6 * expected.max())
+
+
+def test_clusters_far_apart_keep_their_small_distances() -> None:
+    draw = np.random.default_rng(0)
+    rows = np.concatenate([draw.normal(size=(8, 50)) + 1e4, draw.normal(size=(3, 50)) - 1e4]).astype(np.float32)
+    expected = pairwise(rows.astype(np.float64))
+    np.testing.assert_allclose(squared_distances(torch.tensor(rows)).numpy(), expected, rtol=1e-6, atol=1e-9)
+
+
+def test_leading_axes_and_non_finite_rows() -> None:
+    rows = torch.randn(2, 3, 6, 11, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    rows[0, 1, 2, 5] = torch.nan
+    rows[1, 0, 4, 0] = -torch.inf
+    distances = squared_distances(rows)
+    assert distances[0, 1, 2].isinf().all()
+    assert distances[0, 1, :, 2].isinf().all()
+    assert distances[1, 0, 4].isinf().all()
+    assert int(distances.isinf().sum()) == 2 * 11
+    np.testing.assert_allclose(distances[1, 2].numpy(), pairwise(rows[1, 2].numpy()), rtol=1e-12)

@@ -1,0 +1,239 @@
+"""What every attack must satisfy, over the whole registry; exceptions are named with their reason."""
+
+import functools
+import inspect
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.testing import assert_close
+
+import attacks
+from aggregators import gars
+from attacks import Attack
+from tests.golden import label, outputs
+
+H, F, D = 9, 3, 7
+SEND_NAN = {"nan": "it sends NaN"}
+NOT_TRANSLATED = {
+    "empire": "it scales the mean",
+    "empire-strict": "it scales the mean",
+    "anticge": "norms are measured from the origin",
+    **SEND_NAN,
+}
+NOT_SCALED = {"bulyan": "its factor is absolute", **SEND_NAN}
+names = pytest.mark.parametrize("name", sorted(attacks.attacks))
+
+
+@pytest.fixture
+def honest(generator: torch.Generator, device: torch.device, dtype: torch.dtype) -> Tensor:
+    return torch.randn(2, 3, H, D, generator=generator, device=device, dtype=dtype) + 1
+
+
+@names
+@pytest.mark.parametrize("dtype_here", [torch.float32, torch.float64])
+def test_shape_dtype_and_device(name: str, honest: Tensor, dtype_here: torch.dtype) -> None:
+    for vectors in (honest, honest[0], honest[0, 0]):
+        for f in (0, 1, F):
+            result = attacks.get(name).generate(vectors.to(dtype_here), f=f, **allowed(name, f))
+            assert result.shape == (*vectors.shape[:-2], f, D)
+            assert result.dtype == dtype_here
+            assert result.device == vectors.device
+
+
+def allowed(name: str, f: int) -> dict:
+    """Return arguments with which an attack can be made by f workers beside H honest ones."""
+    return {"z": 0.5} if name == "alie" and f < F else {}
+
+
+@names
+def test_batch_equals_loop(name: str, honest: Tensor) -> None:
+    together = attacks.get(name).generate(honest, f=F)
+    for i, j in itertools.product(range(2), range(3)):
+        assert_close(together[i, j], attacks.get(name).generate(honest[i, j], f=F), equal_nan=True)
+
+
+@names
+def test_sequence_of_vectors(name: str, honest: Tensor) -> None:
+    generate, matrix = attacks.get(name).generate, honest[0, 0]
+    assert_close(generate(list(matrix), f=F), generate(matrix, f=F), rtol=0, atol=0, equal_nan=True)
+
+
+@names
+def test_out_is_written_and_returned(name: str, honest: Tensor) -> None:
+    out = torch.empty(2, 3, F, D, dtype=honest.dtype, device=honest.device)
+    generate = attacks.get(name).generate
+    assert generate(honest, out, f=F) is out
+    assert_close(out, generate(honest, f=F), rtol=0, atol=0, equal_nan=True)
+
+
+@names
+def test_input_is_unchanged_and_rows_are_independent(name: str, honest: Tensor) -> None:
+    before = honest.clone()
+    result = attacks.get(name).generate(honest, f=F)
+    first = result[..., 0, :].clone()
+    result[..., 1:, :] = 7
+    assert torch.equal(honest, before)
+    assert_close(result[..., 0, :], first, rtol=0, atol=0, equal_nan=True)
+
+
+@names
+def test_worker_order_is_irrelevant(name: str, honest: Tensor) -> None:
+    order = torch.randperm(H, generator=torch.Generator().manual_seed(0))
+    generate = attacks.get(name).generate
+    assert_close(generate(honest[..., order, :], f=F), generate(honest, f=F), equal_nan=True)
+
+
+@names
+def test_translation(name: str, honest: Tensor) -> None:
+    if name in NOT_TRANSLATED:
+        pytest.skip(NOT_TRANSLATED[name])
+    shift = torch.linspace(-3, 3, D, dtype=honest.dtype, device=honest.device)
+    generate = attacks.get(name).generate
+    assert_close(generate(honest + shift, f=F), generate(honest, f=F) + shift)
+
+
+@names
+@pytest.mark.parametrize("factor", [0.01, 100.0])
+def test_scaling(name: str, honest: Tensor, factor: float) -> None:
+    if name in NOT_SCALED:
+        pytest.skip(NOT_SCALED[name])
+    generate = attacks.get(name).generate
+    assert_close(generate(factor * honest, f=F), factor * generate(honest, f=F))
+
+
+@names
+def test_input_that_is_not_contiguous(name: str, honest: Tensor) -> None:
+    transposed = honest.mT.contiguous().mT
+    generate = attacks.get(name).generate
+    assert_close(generate(transposed, f=F), generate(honest, f=F), equal_nan=True)
+
+
+@names
+def test_moments_passed_along_change_nothing(name: str, honest: Tensor) -> None:
+    attack = attacks.get(name)
+    moments = honest.mean(dim=-2), honest.var(dim=-2, correction=0) * H
+    assert_close(attack.generate(honest, f=F, moments=moments), attack.generate(honest, f=F), equal_nan=True)
+
+
+@names
+def test_unchecked_says_by_its_strides_that_rows_are_equal(name: str, honest: Tensor) -> None:
+    matrix = honest[0, 0]
+    raw = attacks.get(name).unchecked(matrix, f=F)
+    assert_close(raw, attacks.get(name).generate(matrix, f=F), equal_nan=True)
+    assert raw.stride(0) == 0
+
+
+@names
+def test_bad_input(name: str, honest: Tensor) -> None:
+    generate = attacks.get(name).generate
+    with pytest.raises(ValueError, match="f of at least 0, got -1"):
+        generate(honest, f=-1)
+    with pytest.raises(ValueError, match=f"{name}: expected at least one"):
+        generate(honest[..., :0, :], f=1)
+    with pytest.raises(ValueError, match=f"{name}: expected at least one"):
+        generate([], f=1)
+    with pytest.raises(TypeError, match="floating-point"):
+        generate(torch.ones(H, D, dtype=torch.int64), f=1)
+
+
+@names
+def test_signature_has_out_after_the_gradients(name: str) -> None:
+    parameters = list(inspect.signature(attacks.get(name).generate).parameters)
+    assert parameters[:3] == ["honest_gradients", "out", "f"]
+    assert parameters[-1] == "specialized"
+
+
+@names
+def test_every_attack_documents_itself(name: str) -> None:
+    assert attacks.get(name).__doc__
+    assert "Source:" in inspect.getmodule(attacks.get(name)).__doc__ or name == "nan"
+
+
+@pytest.mark.parametrize(("case", "output"), outputs("attacks"), ids=label)
+def test_agrees_with_other_implementations(case: dict, output: dict) -> None:
+    n, f = case["n"], case["f"]
+    honest = torch.tensor(case["gradients"], dtype=torch.float64)[: n - f]
+    result = attacks.get(output["name"]).generate(honest, f=1, f_declared=f, **output["arguments"])
+    np.testing.assert_allclose(result[0].numpy(), output["value"], rtol=1e-9, atol=1e-12)
+
+
+SEARCHES = {"little": "factor", "empire": "factor", "empire-strict": "epsilon", "bulyan": "factor"}
+
+
+@pytest.mark.parametrize(("name", "parameter"), SEARCHES.items())
+@pytest.mark.parametrize("rule", ["krum", "median", "average"])
+def test_search_spends_its_evaluations_and_keeps_the_strongest(name: str, parameter: str, rule: str) -> None:
+    honest = torch.randn(9, 40, generator=torch.Generator().manual_seed(3), dtype=torch.float64) + 0.5
+    tried = []
+
+    def aggregate(vectors: Tensor) -> Tensor:
+        assert torch.equal(vectors[:9], honest)
+        tried.append(gars[rule].aggregate(vectors, f=2))
+        return tried[-1]
+
+    attack = attacks.get(name)
+    for evaluations in (1, 4, 16):
+        tried.clear()
+        byzantine = attack.generate(honest, f=2, aggregate=aggregate, **{parameter: -evaluations})
+        assert len(tried) == evaluations
+        reached = gars[rule].aggregate(torch.cat([honest, byzantine]), f=2)
+        damage = float((reached - honest.mean(dim=0)).square().sum())
+        best_tried = max(float((vector - honest.mean(dim=0)).square().sum()) for vector in tried)
+        assert damage == pytest.approx(best_tried)
+    assert damage > float((tried[0] - honest.mean(dim=0)).square().sum())  # than with a factor of 0
+
+
+def test_search_ends_once_it_cannot_get_closer() -> None:
+    honest = torch.tensor([[1.0], [2.0], [4.0]], dtype=torch.float64)
+    tried = []
+
+    def peak_at_three(vectors: Tensor) -> Tensor:
+        tried.append(vectors[3])
+        return 10 - (vectors[3] - 3).abs()
+
+    byzantine = attacks.get("empire-strict").generate(-honest, f=1, aggregate=peak_at_three, epsilon=-10_000)
+    assert len(tried) < 200
+    assert float(byzantine) == pytest.approx(3, abs=1e-4)
+
+
+@pytest.mark.parametrize(("name", "parameter"), SEARCHES.items())
+def test_search_of_a_batch_is_that_of_each(name: str, parameter: str) -> None:
+    honest = torch.randn(2, 2, 9, 5, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    generate = functools.partial(
+        attacks.get(name).generate, f=2, aggregate=functools.partial(gars["krum"].aggregate, f=2), **{parameter: -8}
+    )
+    together = generate(honest)
+    for i, j in itertools.product(range(2), range(2)):
+        assert_close(together[i, j], generate(honest[i, j]))
+
+
+@pytest.mark.parametrize(("name", "parameter"), SEARCHES.items())
+def test_bad_factors(name: str, parameter: str) -> None:
+    attack = attacks.get(name)
+    for value, error in ((-1.5, ValueError), (float("nan"), ValueError), (float("inf"), ValueError), ("x", TypeError)):
+        with pytest.raises(error, match=f"{name}: expected .*{parameter}"):
+            attack.generate(torch.ones(5, 2), f=1, **{parameter: value})
+    with pytest.raises(ValueError, match="expected the context 'aggregate'"):
+        attack.generate(torch.ones(5, 2), f=1, **{parameter: -4})
+
+
+def test_unknown_attack_lists_the_known_ones() -> None:
+    with pytest.raises(ValueError, match="unknown attack 'x', expected one of: alie, anticge, bulyan"):
+        attacks.get("x")
+
+
+def test_new_attack_is_registered_and_checked() -> None:
+    class Mine(Attack, name="mine-for-a-test"):
+        @classmethod
+        def generate(cls, honest_gradients: Tensor, /, *, f: int, scale: float = 1.0, **specialized) -> Tensor:
+            return attacks.repeat(scale * honest_gradients[..., 0, :], f)
+
+    try:
+        assert attacks.get("mine-for-a-test") is Mine
+        assert Mine.parameters() == {"scale": 1.0}
+        assert torch.equal(Mine.generate([torch.ones(3)], f=2, scale=2.0), torch.full((2, 3), 2.0))
+    finally:
+        attacks.attacks._classes.pop("mine-for-a-test")
