@@ -14,6 +14,8 @@ from torch import Tensor
 
 from attacks import repeat
 
+MOST_POWERS = 41  # from 2⁻²⁰ to 2²⁰
+
 
 def check_factor(name: str, parameter: str, value: float) -> None:
     """Raise unless a factor is a number that is finite, and whole when negative: then it counts evaluations."""
@@ -88,7 +90,7 @@ def strongest_factor(
         return value if value == value else float("-inf")
 
     found = {0.0: damage(0.0)}
-    for factor in itertools.islice(_powers_of_two(), (evaluations - 1) // 2):
+    for factor in itertools.islice(_powers_of_two(), min((evaluations - 1) // 2, MOST_POWERS)):
         found[factor] = damage(factor)
     ratio, side, unsuccessful = 2.0, 1, 0
     while len(found) < evaluations and ratio > 1 + 1e-6:  # the ratio ends a search that found its factor
