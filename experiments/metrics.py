@@ -29,7 +29,7 @@ COLUMNS = (
     "Sampled composite curvature",
     "Attack acceptation ratio",
 )
-PAIRS = ([0, 0, 0, 1, 1, 2, 0], [1, 2, 3, 2, 3, 3, 4])  # of the cosines; row 4 is the previous sampled average
+PAIRS = ([0, 0, 0, 1, 1, 2], [1, 2, 3, 2, 3, 3])  # of the cosines, in the order of KINDS
 MEASURED = len(COLUMNS) - 2
 
 
@@ -69,7 +69,7 @@ class StudyMetrics:
         d = origin.numel()
         self._window = origin.new_zeros(past, d)
         self._weighted_past = origin.new_zeros(d)
-        self._averages = origin.new_empty(len(KINDS) + 1, d)
+        self._averages = origin.new_empty(len(KINDS), d)
         self._measured = 0
         self._rows = origin.new_empty(capacity, MEASURED)
         self._labels: list[tuple[int, int]] = []
@@ -104,24 +104,24 @@ class StudyMetrics:
             acceptation: the share of Byzantine vectors in it, 0-D; None when it is not defined.
         """
         averages = self._averages
-        for row, average in zip(averages, (sampled.average, honest.average, attack.average, defense), strict=False):
+        for row, average in zip(averages, (sampled.average, honest.average, attack.average, defense), strict=True):
             row.fill_(torch.nan) if average is None else row.copy_(average)
-        past = len(self._window)
-        if self._measured:
-            averages[4].copy_(self._window[(self._measured - 1) % past])
-        else:
-            averages[4].fill_(torch.nan)
         products = gram(averages)
         norms = products.diagonal().sqrt()
         cosines = products / torch.outer(norms, norms)
-        curvature = averages[0] @ self._weighted_past if self._measured else None
+        previous_cosine = curvature = None
+        if self._measured:
+            previous = self._window[(self._measured - 1) % len(self._window)]
+            previous_cosine = averages[0] @ previous / (norms[0] * torch.linalg.vector_norm(previous))
+            curvature = averages[0] @ self._weighted_past
         values = [
             loss,
-            torch.linalg.vector_norm(parameters - self.origin),
+            torch.dist(parameters, self.origin),
             *(vectors.deviation for vectors in (sampled, honest, attack)),
-            norms[:4],
-            averages[:4].abs().amax(dim=1),
+            norms,
+            *(torch.stack(row.aminmax()).abs().amax() for row in averages),  # unlike abs(), makes no second matrix
             cosines[self._pairs],
+            previous_cosine,
             curvature,
             acceptation,
         ]

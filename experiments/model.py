@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +32,7 @@ class Model:
     Attributes:
         parameters: (d,), in the order of `module.parameters()`; writing to it changes the module.
         one_by_one: why gradients are computed one worker after another; empty when all at once.
+        changes_inputs: whether the module writes to its inputs, which are then copied first.
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class Model:
         self.module = module.to(device)
         self.parameters = _flatten(self.module)
         self._layout = Layout(self.module)
+        self.changes_inputs = True
         self.one_by_one = "its gradients have not been compared with those of a loop over workers"
 
     @property
@@ -79,7 +82,10 @@ class Model:
     def predict(self, inputs: Tensor) -> Tensor:
         """Return the outputs for inputs (samples, …) in evaluation mode."""
         self._set_mode(False)
-        return self.module(inputs)
+        return self._forward(inputs)
+
+    def _forward(self, inputs: Tensor) -> Tensor:
+        return self.module(inputs.clone() if self.changes_inputs else inputs)
 
     def chunk_size(self) -> int:
         """Return how many samples to predict at once."""
@@ -142,12 +148,16 @@ class Model:
         """
         half = len(inputs) // 2
         batches = Batches(inputs[: 2 * half], targets[: 2 * half], (half, half))
+        expendable = replace(batches, inputs=batches.inputs.clone())
         points = self.parameters.expand(2, -1) if own_rows else self.parameters
         before = self.state_dict()
         self._set_mode(train)
         try:
             with warnings.catch_warnings():
                 warnings.filterwarnings("error", message="Using a target size")  # torch would broadcast
+                self.changes_inputs = False
+                self._try(self._one_by_one, expendable, loss, points, before)
+                self.changes_inputs = not torch.equal(expendable.inputs, batches.inputs)
                 one_by_one = self._try(self._one_by_one, batches, loss, points, before)
         except (*TORCH_ERRORS, UserWarning) as error:
             raise UserError(
@@ -191,7 +201,7 @@ class Model:
         """Compute gradients of batches of one size in one pass, see `per_worker`."""
         one_pass = WorkerPass(self._layout, out, parameters, workers, seeds, update_statistics)
         with one_pass:
-            outputs = self.module(batches.inputs)
+            outputs = self._forward(batches.inputs)
         losses = loss.per_worker(outputs, batches.targets, len(workers))
         losses.sum().backward()
         one_pass.finish()
@@ -221,6 +231,7 @@ class Model:
             devices = [inputs.device] if inputs.is_cuda else []
             with torch.random.fork_rng(devices=devices), Dropout(workers[i : i + 1], seeds):
                 torch.manual_seed(seeds(workers[i]))  # of all that is random but not dropout
+                inputs = inputs.clone() if self.changes_inputs else inputs
                 value = loss(functional_call(self.module, named, (inputs,)), targets)
             (out[i],) = torch.autograd.grad(value, point)
             losses.append(value.detach())

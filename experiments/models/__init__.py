@@ -72,7 +72,8 @@ def channels_last(images: Tensor) -> Tensor:
     if images.is_cuda:
         return images
     samples, channels, height, width = images.shape
-    return images.permute(0, 2, 3, 1).reshape(samples, height, width, channels).permute(0, 3, 1, 2)
+    pixels = images.permute(0, 2, 3, 1).reshape(samples, -1)  # flat first, or a single channel keeps its old strides
+    return pixels.view(samples, height, width, channels).permute(0, 3, 1, 2)
 
 
 import_modules(__name__, __path__)
