@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from tools.arguments import explicit_parameters
-from tools.long_rows import column_moments, stack_rows
+from tools.long_rows import column_means, column_moments, stack_rows
 from tools.registry import Registry, import_modules
 
 CONTEXT = frozenset(
@@ -127,7 +127,7 @@ def repeat(vector: Tensor, f: int) -> Tensor:
 
 def honest_mean(honest: Tensor, specialized: dict[str, Any]) -> Tensor:
     """Return the mean of the honest vectors, (…, h, d) → (…, d), the simulation's where it passed it along."""
-    return specialized["moments"][0] if "moments" in specialized else honest.mean(dim=-2)
+    return specialized["moments"][0] if "moments" in specialized else column_means(honest)
 
 
 def honest_moments(honest: Tensor, specialized: dict[str, Any]) -> tuple[Tensor, Tensor]:

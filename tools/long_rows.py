@@ -47,6 +47,14 @@ def column_blocks(matrix: Tensor) -> Iterator[slice]:
     return (slice(start, min(start + width, d)) for start in range(0, d, width))
 
 
+def column_means(matrix: Tensor) -> Tensor:
+    """Return the mean of the rows, (…, k, d) → (…, d), the very bits that `column_moments` gives."""
+    means = matrix.new_empty(matrix.shape[:-2] + matrix.shape[-1:])
+    for block in column_blocks(matrix):
+        torch.mean(matrix[..., block], dim=-2, out=means[..., block])
+    return means
+
+
 def column_moments(matrix: Tensor) -> tuple[Tensor, Tensor]:
     """Return each column's mean and sum of squared deviations from it, (…, k, d) → two (…, d)."""
     means = matrix.new_empty(matrix.shape[:-2] + matrix.shape[-1:])

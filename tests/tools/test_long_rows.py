@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from tools import long_rows
-from tools.long_rows import column_blocks, column_moments, gram, mean_and_scatter
+from tools.long_rows import column_blocks, column_means, column_moments, gram, mean_and_scatter
 
 
 @pytest.fixture(params=[(5, 1), (9, 1_000), (27, 50_000), (2, 3, 4, 9_001)], ids=str)
@@ -19,6 +19,7 @@ def test_blocks_cover_every_column_once(matrix: np.ndarray) -> None:
 
 def test_column_moments(matrix: np.ndarray) -> None:
     means, squares = column_moments(torch.tensor(matrix))
+    assert torch.equal(column_means(torch.tensor(matrix)), means)
     wide = matrix.astype(np.float64)
     np.testing.assert_allclose(means, wide.mean(axis=-2), rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(squares, wide.var(axis=-2) * matrix.shape[-2], rtol=1e-5, atol=1e-7)

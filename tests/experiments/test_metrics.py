@@ -1,0 +1,113 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from experiments.metrics import COLUMNS, StudyMetrics, Vectors
+from tools.long_rows import mean_and_scatter
+
+H, K, F, D, MU = 5, 7, 3, 40, 0.9
+
+
+def test_columns_are_the_24_of_the_iclr_2021_code() -> None:
+    assert len(COLUMNS) == 24
+    assert COLUMNS[:5] == (
+        "Step number",
+        "Training point count",
+        "Average loss",
+        "l2 from origin",
+        "Sampled gradient deviation",
+    )
+    assert COLUMNS[-3:] == ("Sampled-prev cosine", "Sampled composite curvature", "Attack acceptation ratio")
+
+
+def cosine(x: np.ndarray, y: np.ndarray) -> float:
+    return x @ y / np.linalg.norm(x) / np.linalg.norm(y)
+
+
+def deviation(rows: np.ndarray) -> float:
+    return math.sqrt(((rows - rows.mean(axis=0)) ** 2).sum() / (len(rows) - 1)) if len(rows) > 1 else math.nan
+
+
+def direct(history: list[np.ndarray], honest: np.ndarray, attack: np.ndarray, defense: np.ndarray, past: int) -> list:
+    """Return the columns from the deviations on, from the definitions; `history` holds all sampled gradients so far."""
+    averages = [rows.mean(axis=0) for rows in history]
+    sampled = averages[-1]
+    means = [sampled, honest.mean(axis=0), attack.mean(axis=0), defense]
+    pairs = [(0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3)]
+    t = len(averages) - 1
+    return [
+        *(deviation(rows) for rows in (history[-1], honest, attack)),
+        *(np.linalg.norm(mean) for mean in means),
+        *(np.abs(mean).max() for mean in means),
+        *(cosine(means[i], means[j]) for i, j in pairs),
+        cosine(sampled, averages[t - 1]) if t else math.nan,
+        MU * sum(MU ** (u - 1) * (sampled @ averages[t - u]) for u in range(1, min(past, t) + 1)) if t else math.nan,
+    ]
+
+
+@pytest.mark.parametrize("past", [1, 3, 20])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_agrees_with_the_definitions(past: int, dtype: torch.dtype) -> None:
+    draw = np.random.default_rng(0)
+    origin = draw.normal(size=D)
+    metrics = StudyMetrics(torch.tensor(origin, dtype=dtype), past=past, momentum=MU, capacity=10)
+    history, expected, rows = [], [], []
+    for step in range(12):
+        shift = draw.normal(size=D)
+        history.append(draw.normal(size=(K, D)) + shift)
+        honest, attack = draw.normal(size=(H, D)) + shift, draw.normal(size=(F, D))
+        defense, parameters = draw.normal(size=D), draw.normal(size=D)
+        vectors = [
+            Vectors(*mean_and_scatter(torch.tensor(part, dtype=dtype)), len(part))
+            for part in (history[-1], honest, attack)
+        ]
+        metrics.measure(
+            step,
+            100 * step,
+            loss=torch.tensor(0.5 * step, dtype=dtype),
+            parameters=torch.tensor(parameters, dtype=dtype),
+            sampled=vectors[0],
+            honest=vectors[1],
+            attack=vectors[2],
+            defense=torch.tensor(defense, dtype=dtype),
+            acceptation=torch.tensor(0.25, dtype=dtype),
+        )
+        start = [step, 100 * step, 0.5 * step, np.linalg.norm(parameters - origin)]
+        expected.append([*start, *direct(history, honest, attack, defense, past), 0.25])
+        assert metrics.full == (step == 9)
+        if step == 9:
+            state = metrics.state_dict()
+            rows += metrics.flush()
+            metrics = StudyMetrics(torch.zeros(D, dtype=dtype), past=past, momentum=MU, capacity=10)
+            metrics.load_state_dict(state)
+    rows += metrics.flush()
+    assert all(type(row[0]) is int and type(row[1]) is int for row in rows)
+    tolerance = 1e-5 if dtype == torch.float32 else 1e-10
+    np.testing.assert_allclose(rows, expected, rtol=tolerance, atol=tolerance)
+    assert metrics.flush() == []
+
+
+def test_what_is_missing_is_nan() -> None:
+    metrics = StudyMetrics(torch.zeros(3), past=2, momentum=0.0)
+    one = Vectors(torch.ones(3), torch.tensor(0.0), 1)
+    metrics.measure(
+        0,
+        0,
+        loss=torch.tensor(1.0),
+        parameters=torch.zeros(3),
+        sampled=one,
+        honest=one,
+        attack=Vectors(None, None, 0),
+        defense=torch.ones(3),
+        acceptation=None,
+    )
+    (row,) = metrics.flush()
+    missing = {column for column, value in zip(COLUMNS, row, strict=True) if math.isnan(value)}
+    assert missing == {
+        *("Sampled gradient deviation", "Honest gradient deviation", "Attack gradient deviation"),
+        *("Attack gradient norm", "Attack max coordinate"),
+        *("Sampled-attack cosine", "Honest-attack cosine", "Attack-defense cosine"),
+        *("Sampled-prev cosine", "Sampled composite curvature", "Attack acceptation ratio"),
+    }
