@@ -14,11 +14,18 @@ from rich.tree import Tree
 LOG_WIDTH = 100
 
 
+class _Output(RichConsole):
+    def on_broken_pipe(self) -> None:
+        """Go on without output when nobody reads it any more, as in `attack.py | head`; the base class would exit."""
+        self.quiet = True
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 class Console:
     """Lines and one live line on standard output, warnings on standard error; lines also to logs once there are any."""
 
     def __init__(self) -> None:
-        self._out = RichConsole(highlight=False, soft_wrap=True)
+        self._out = _Output(highlight=False, soft_wrap=True)
         self._logs: tuple[TextIO, TextIO] | None = None
         self._live: Live | None = None
 
@@ -29,7 +36,7 @@ class Console:
 
     def say(self, text: str) -> None:
         """Print a line, above the live line if there is one."""
-        self._print(Text(text))
+        self._out.print(Text(text))
         if self._logs:
             print(text, file=self._logs[0], flush=True)
 
@@ -44,15 +51,9 @@ class Console:
 
     def show(self, tree: Tree) -> None:
         """Print a tree."""
-        self._print(tree)
+        self._out.print(tree)
         if self._logs:
             print(render(tree), file=self._logs[0], flush=True)
-
-    def _print(self, what: Text | Tree) -> None:
-        try:
-            self._out.print(what)
-        except BrokenPipeError:  # nobody reads any more, as in `attack.py | head`: the run goes on
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
     @contextmanager
     def logs(self, out: TextIO, err: TextIO) -> Iterator[None]:

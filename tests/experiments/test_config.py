@@ -130,7 +130,7 @@ def test_what_decides_numbers() -> None:
 
 
 def test_enumerations_of_attacks() -> None:
-    config = parse("--attack alie --attack-args z:1.5 direction:positive".split())
+    config = parse(["--attack", "alie", "--attack-args", "z:1.5", "direction:positive"])
     assert config.attack_args == {"z": 1.5, "direction": "positive"}
     assert config.attack_and_arguments()[1] == {"z": 1.5, "direction": Direction.POSITIVE}
 
