@@ -28,6 +28,7 @@ class Model:
         arguments: of the architecture, when it is given by name.
         device: where it lives.
         seed: of the initial parameters of an architecture given by name, which are drawn on the CPU.
+        initialise: draws them anew once the architecture is built.
 
     Attributes:
         parameters: (d,), in the order of `module.parameters()`; writing to it changes the module.
@@ -120,12 +121,15 @@ class Model:
         self._set_mode(train)
         points = self.parameters if parameters is None else parameters
         method = self._one_by_one if self.one_by_one else self._at_once
+        buffers = {} if update_statistics else {name: buffer.clone() for name, buffer in self.buffers().items()}
         losses = out.new_empty(len(batches.sizes))
         for first, run in batches.equal_runs():
             workers = slice(first, first + len(run.sizes))
             own = points[workers] if points.dim() == 2 else points
             numbers = range(workers.start, workers.stop)
-            losses[workers] = method(run, loss, out[workers], own, numbers, seeds, update_statistics)
+            losses[workers] = method(run, loss, out[workers], own, numbers, seeds)
+        for name, kept in buffers.items():
+            self.buffers()[name].copy_(kept)
         with torch.no_grad():
             loss.add_regularisation(points, out, losses)
         return losses
@@ -179,7 +183,7 @@ class Model:
         """Return gradients, losses and buffers that a method leaves, and restore the model."""
         gradients = self.parameters.new_empty(2, self.d)
         try:
-            losses = method(batches, loss, gradients, points, range(2), lambda worker: worker, True)
+            losses = method(batches, loss, gradients, points, range(2), lambda worker: worker)
             return [*gradients, losses, *self.state_dict()["buffers"].values()]
         finally:
             self.load_state_dict(before)
@@ -196,10 +200,9 @@ class Model:
         parameters: Tensor,
         workers: range,
         seeds: NoiseSeeds,
-        update_statistics: bool,
     ) -> Tensor:
         """Compute gradients of batches of one size in one pass, see `per_worker`."""
-        one_pass = WorkerPass(self._layout, out, parameters, workers, seeds, update_statistics)
+        one_pass = WorkerPass(self._layout, out, parameters, workers, seeds)
         with one_pass:
             outputs = self._forward(batches.inputs)
         losses = loss.per_worker(outputs, batches.targets, len(workers))
@@ -215,10 +218,8 @@ class Model:
         parameters: Tensor,
         workers: range,
         seeds: NoiseSeeds,
-        update_statistics: bool,
     ) -> Tensor:
         """Compute gradients in a loop over workers: the reference for `_at_once`."""
-        kept = None if update_statistics else {name: buffer.clone() for name, buffer in self.buffers().items()}
         shapes = {name: parameter.shape for name, parameter in self.module.named_parameters()}
         sizes = [shape.numel() for shape in shapes.values()]
         losses = []
@@ -235,9 +236,6 @@ class Model:
                 value = loss(functional_call(self.module, named, (inputs,)), targets)
             (out[i],) = torch.autograd.grad(value, point)
             losses.append(value.detach())
-        if kept is not None:
-            for name, buffer in self.buffers().items():
-                buffer.copy_(kept[name])
         return torch.stack(losses)
 
 

@@ -94,8 +94,6 @@ class WorkerPass(Dropout):
         parameters: (d,), or (h, d) for one row per worker.
         workers: which workers these are.
         seeds: of each worker's dropout.
-        update_statistics: whether batch normalisation in training mode updates its running statistics, worker after
-            worker.
     """
 
     def __init__(
@@ -105,7 +103,6 @@ class WorkerPass(Dropout):
         parameters: Tensor,
         workers: range,
         seeds: NoiseSeeds,
-        update_statistics: bool,
     ) -> None:
         super().__init__(workers, seeds)
         self.layout = layout
@@ -113,7 +110,6 @@ class WorkerPass(Dropout):
         self.parameters = parameters
         self.workers = len(workers)
         self.own_rows = parameters.dim() == 2
-        self.update_statistics = update_statistics
         self.met: set[int] = set()
         self.unwritten = dict(layout.places)
 
@@ -123,7 +119,7 @@ class WorkerPass(Dropout):
         if replacement is not None:
             return replacement(self, *args, **kwargs)
         if func == Tensor.add_ and id(args[0]) in self.layout.counters:
-            return args[0].add_(self.workers if self.update_statistics else 0)
+            return args[0].add_(self.workers)
         result = super().__torch_function__(func, types, args, kwargs)
         if _holds_tensor(result) and any(id(arg) in self.layout.places for arg in _flat((*args, *kwargs.values()))):
             raise NotBatchableError(f"a parameter is used by {getattr(func, '__name__', func)}")
@@ -195,8 +191,6 @@ class WorkerPass(Dropout):
         self.meet(*(p for p in (weight, bias) if p is not None))
         if training:
             layer = self.layout.batch_norms.get(id(running_mean))
-            if not self.update_statistics:
-                running_mean = running_var = None
             normalised = []
             for i, part in enumerate(input.chunk(self.workers)):
                 if layer is not None and layer.momentum is None:  # a plain mean over all batches so far

@@ -133,8 +133,12 @@ def test_running_statistics_end_as_if_workers_were_visited_in_order(momentum: fl
 
 
 @pytest.mark.parametrize("reason", ["", "one by one"])
-def test_statistics_can_be_left_alone(reason: str) -> None:
+@pytest.mark.parametrize("momentum", [0.1, None])
+def test_statistics_can_be_left_alone(reason: str, momentum: float | None) -> None:
     model = make("empire-cnn")
+    for layer in model.module.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.momentum = momentum
     model.one_by_one = reason
     before = model.state_dict()["buffers"]
     batch, out = batches((3, 8, 8), (4, 4)), torch.empty(2, model.d, dtype=torch.float64)
