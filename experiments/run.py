@@ -109,7 +109,8 @@ class _Training:
         title = self.results.folder.name
         self.console.show(make_tree(title, groups))
         self.results.write_config(title, groups, {**self.config.to_dict(), "environment": environment})
-        self.results.write_study([]) if self.simulation.metrics is not None else None
+        if self.simulation.metrics is not None:
+            self.results.write_study([])  # the header, even of a run of no steps
         if self.simulation.model.one_by_one:
             self.console.say(f"gradients are computed one worker after another: {self.simulation.model.one_by_one}")
         if self.config.attack is not None:
