@@ -9,7 +9,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run as told by the command line and return the exit status: 0, 2 for a user's error, 128 + a signal's number."""
     try:
         # Imported here, so that Ctrl-C in the second that torch takes ends as cleanly as later
-        from experiments.config import parse
+        from experiments.command_line import parse
         from experiments.interruption import Interrupted
         from experiments.run import run
         from tools.console import Console

@@ -1,7 +1,5 @@
 """The configurations that are measured, as fields of RunConfig."""
 
-from typing import Any
-
 LITTLE = {"attack": "little", "attack_args": {"factor": 1.5, "negative": True}}
 MNIST_CELL = {
     **LITTLE,

@@ -1,4 +1,4 @@
-"""Whether the paper's numbers come out: `python3 benchmarks/faithful.py --data-directory DIR` (MNIST, torchvision's layout).
+"""Whether the paper's numbers come out: `python3 benchmarks/faithful.py --data-directory DIR`, where MNIST is.
 
 Runs four cells of the ICLR 2021 paper over seeds, each run a process of its own, and compares the mean of their maximum
 accuracies with that of the paper's own code: they may differ by 0.01, or by 3.4 standard errors of the difference if

@@ -1,6 +1,5 @@
-"""All that a run is told: one frozen dataclass, from which the command line is built."""
+"""All that a run is told: one frozen dataclass, from which `command_line` is built."""
 
-import argparse
 import dataclasses
 import json
 import math
@@ -19,7 +18,7 @@ from experiments import datasets, losses, models
 from experiments.criteria import Criterion, criteria
 from experiments.initialisation import initialisers
 from experiments.schedule import parse_schedule
-from tools.arguments import bind, format_pairs, parse_pairs
+from tools.arguments import bind, format_pairs
 from tools.errors import UserError
 from tools.registry import Registry
 
@@ -41,6 +40,7 @@ def option(
     default: Any,
     help: str,
     *,
+    metavar: str = "",
     decides: bool = True,
     choices: Sequence[str] | Mapping[str, Any] = (),
     at_least: float = -math.inf,
@@ -52,6 +52,7 @@ def option(
 
     Args:
         help: for the command line.
+        metavar: what stands for the value in the help, if not N, X or NAME by type.
         decides: whether it decides any number of the results.
         choices: allowed words, if not all; a registry raises its own error for others.
         at_least, at_most, more_than, below: the range of a number.
@@ -59,6 +60,7 @@ def option(
     limits = {"≥": at_least, "≤": at_most, ">": more_than, "<": below}
     metadata = {
         "help": help,
+        "metavar": metavar,
         "decides": decides,
         "choices": choices,
         "limits": {sign: limit for sign, limit in limits.items() if math.isfinite(limit)},
@@ -81,9 +83,9 @@ class RunConfig:
     """
 
     seed: int = option(1, "seed of all randomness; negative: a fresh one, recorded")
-    device: str = option("auto", "where the run computes: auto, cpu, cuda or cuda:<index>")
-    device_gar: str = option("same", "where the rule computes: same, cpu, cuda or cuda:<index>")
-    threads: int | None = option(None, "CPU threads; all cores by default", at_least=1)
+    device: str = option("auto", "where the run computes: auto, cpu, cuda or cuda:<index>", metavar="DEVICE")
+    device_gar: str = option("same", "where the rule computes: same, cpu, cuda or cuda:<index>", metavar="DEVICE")
+    threads: int | None = option(None, "CPU threads; by default as many as cores", at_least=1)
     nb_steps: int = option(300, "training steps, after those of a checkpoint; negative: no limit", decides=False)
 
     nb_workers: int = option(11, "workers, Byzantine ones included", at_least=1)
@@ -95,17 +97,22 @@ class RunConfig:
     )
 
     gar: str = option("average", "aggregation rule", choices=aggregators.gars)
-    gar_args: dict[str, Any] = option({}, "arguments of the rule")
+    gar_args: dict[str, Any] = option({}, "arguments of the rule, see below")
     gars: str | None = option(
-        None, 'rules drawn at random, one per step: "name,frequency[,{json arguments}];…"; replaces --gar'
+        None,
+        'rules drawn at random, one per step: "name,frequency[,{json arguments}];…"; replaces --gar',
+        metavar="RULES",
     )
     attack: str | None = option(None, "what Byzantine workers send", choices=attacks)
-    attack_args: dict[str, Any] = option({}, "arguments of the attack")
+    attack_args: dict[str, Any] = option({}, "arguments of the attack, see below")
 
     dataset: str = option("digits", "data", choices=datasets.datasets)
-    dataset_args: dict[str, Any] = option({}, "arguments of the dataset")
+    dataset_args: dict[str, Any] = option({}, "arguments of the dataset, see below")
     data_directory: str = option(
-        str(datasets.DEFAULT_DIRECTORY), "folder of all datasets, in torchvision's layout", decides=False
+        str(datasets.DEFAULT_DIRECTORY),
+        "folder of all datasets, in torchvision's layout",
+        metavar="PATH",
+        decides=False,
     )
     batch_size: int = option(25, "training samples per worker and step", at_least=1)
     batch_size_test: int = option(100, "test samples per batch of an evaluation", at_least=1)
@@ -115,8 +122,11 @@ class RunConfig:
     no_transform: bool = option(False, "leave out the dataset's normalisation and random flips")
     test_augment: bool = option(False, "also change test samples at random, as the ICLR 2021 code did")
 
-    model: str | None = option(None, "model, torchvision-<name> included; by default what suits the dataset")
-    model_args: dict[str, Any] = option({}, "arguments of the model")
+    model: str | None = option(
+        None,
+        f"model: {', '.join(models.architectures)}, or torchvision-<name>; by default what suits the dataset",
+    )
+    model_args: dict[str, Any] = option({}, "arguments of the model, see below; of torchvision's: as it documents them")
     train_mode: str = option(
         "train",
         "mode of batch normalisation and dropout in training; the ICLR 2021 code trained in eval mode",
@@ -125,13 +135,13 @@ class RunConfig:
     init_multi: str | None = option(
         None, "torch.nn.init function for parameters of several dimensions", choices=initialisers
     )
-    init_multi_args: dict[str, Any] = option({}, "its arguments")
+    init_multi_args: dict[str, Any] = option({}, "its arguments, as torch.nn.init documents them")
     init_mono: str | None = option(None, "torch.nn.init function for parameters of one dimension", choices=initialisers)
-    init_mono_args: dict[str, Any] = option({}, "its arguments")
+    init_mono_args: dict[str, Any] = option({}, "its arguments, as torch.nn.init documents them")
     loss: str | None = option(None, "training loss; by default what suits the dataset", choices=losses.LOSSES)
-    loss_args: dict[str, Any] = option({}, "arguments of the loss")
+    loss_args: dict[str, Any] = option({}, "its arguments, as torch.nn documents them")
     criterion: str | None = option(None, "what counts as right; by default what suits the dataset", choices=criteria)
-    criterion_args: dict[str, Any] = option({}, "arguments of the criterion")
+    criterion_args: dict[str, Any] = option({}, "arguments of the criterion, see below")
     l1_regularize: float = option(0.0, "λ of the term λ‖θ‖₁ of the loss", at_least=0)
     l2_regularize: float = option(0.0, "λ of the term λ‖θ‖₂ of the loss, the norm not squared", at_least=0)
 
@@ -140,7 +150,9 @@ class RunConfig:
         5000.0, "steps in which the rate halves, hyperbolically: rate / (t / decay + 1); not positive: never"
     )
     learning_rate_decay_delta: int = option(1, "steps between two changes of the rate", at_least=1)
-    learning_rate_schedule: str | None = option(None, 'explicit rates "rate[,step,rate]*", instead of the decay')
+    learning_rate_schedule: str | None = option(
+        None, 'explicit rates "rate[,step,rate]*", instead of the decay', metavar="RATES"
+    )
     momentum: float = option(0.9, "momentum μ", at_least=0, below=1)
     dampening: float = option(0.0, "dampening δ of the momentum", at_least=0, at_most=1)
     momentum_nesterov: bool = option(False, "compute gradients where the momentum leads (Nesterov)")
@@ -158,9 +170,9 @@ class RunConfig:
     evaluation_delta: int = option(10, "steps between evaluations; 0: none", at_least=0)
     checkpoint_delta: int = option(0, "steps between checkpoints; 0: only when interrupted", decides=False, at_least=0)
     user_input_delta: int = option(0, "steps between prompts; 0: none", decides=False, at_least=0)
-    load_checkpoint: str | None = option(None, "checkpoint to continue from", decides=False)
+    load_checkpoint: str | None = option(None, "checkpoint to continue from", metavar="PATH", decides=False)
     result_directory: str | None = option(
-        None, "folder of this run's results; by default results-data/<name of the run>", decides=False
+        None, "folder of this run's results; by default results-data/<name of the run>", metavar="PATH", decides=False
     )
     tensorboard: bool = option(False, "also write TensorBoard event files", decides=False)
 
@@ -300,74 +312,29 @@ class RunConfig:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if isinstance(value, bool):
-                argv += [_flag(field)] if value else []
+                argv += [flag_of(field)] if value else []
             elif isinstance(value, dict):
-                argv += [_flag(field), *format_pairs(value)] if value else []
+                argv += [flag_of(field), *format_pairs(value)] if value else []
             elif value is not None:
-                argv += [f"{_flag(field)}={value}"]
+                argv += [f"{flag_of(field)}={value}"]
         return argv
 
 
-def make_parser(program: str) -> argparse.ArgumentParser:
-    """Return the parser of a program's command line; its errors are UserErrors."""
-    parser = _Parser(program, allow_abbrev=False, description="One seeded training run under attack.", add_help=True)
-    for field in dataclasses.fields(RunConfig):
-        kind, flag = _kind(field), _flag(field)
-        if field.name in SECTIONS:
-            group = parser.add_argument_group(SECTIONS[field.name])
-        if kind is bool:
-            group.add_argument(flag, action="store_true", help=field.metadata["help"])
-            continue
-        settings: dict[str, Any] = {"help": _help(field), "default": argparse.SUPPRESS}
-        if kind is dict:
-            settings |= {"nargs": "*", "metavar": "key:value"}
-        else:
-            settings |= {"type": kind, "metavar": {int: "N", float: "X", str: "NAME"}[kind]}
-        group.add_argument(flag, **settings)
-    return parser
-
-
-def parse(argv: Sequence[str] | None, program: str = "attack.py") -> RunConfig:
-    """Return the configuration that a command line asks for; --help prints and exits."""
-    values = vars(make_parser(program).parse_args(argv))
-    for field in dataclasses.fields(RunConfig):
-        if _kind(field) is dict and field.name in values:
-            try:
-                values[field.name] = parse_pairs(values[field.name])
-            except UserError as error:
-                raise UserError(f"{_flag(field)}: {error}") from None
-    return RunConfig(**values)
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> typing.NoReturn:
-        raise UserError(f"{message}; --help lists all flags")
-
-
-def _flag(field: dataclasses.Field) -> str:
+def flag_of(field: dataclasses.Field) -> str:
+    """Return the flag of the command line that sets a field."""
     return "--" + field.name.replace("_", "-")
 
 
-def _kind(field: dataclasses.Field) -> type:
+def kind_of(field: dataclasses.Field) -> type:
     """Return int, float, str, bool or dict, whether or not None is allowed."""
     types_ = typing.get_args(field.type) if isinstance(field.type, types.UnionType) else (field.type,)
     kind = next(part for part in types_ if part is not types.NoneType)
     return typing.get_origin(kind) or kind
 
 
-def _help(field: dataclasses.Field) -> str:
-    text = field.metadata["help"]
-    if field.metadata["choices"]:
-        text += f": {', '.join(field.metadata['choices'])}"
-    limits = ", ".join(f"{sign} {limit:g}" for sign, limit in field.metadata["limits"].items())
-    default = "" if field.default in (None, dataclasses.MISSING) else f"default {field.default}"
-    notes = "; ".join(note for note in (limits, default) if note)
-    return (f"{text} ({notes})" if notes else text).replace("%", "%%")
-
-
 def _check_field(field: dataclasses.Field, value: Any) -> None:
     """Raise a UserError unless a value is of the field's type, in its range and among its choices."""
-    flag, kind = _flag(field), _kind(field)
+    flag, kind = flag_of(field), kind_of(field)
     if value is None and types.NoneType in typing.get_args(field.type):
         return
     if kind is float and type(value) is int:

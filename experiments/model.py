@@ -10,6 +10,7 @@ from torch.func import functional_call
 
 from experiments import models
 from experiments.batches import Batches
+from experiments.datasets import Samples
 from experiments.losses import Loss
 from experiments.per_worker import Dropout, Layout, NoiseSeeds, NotBatchableError, WorkerPass
 from tools.errors import UserError, one_line
@@ -133,6 +134,15 @@ class Model:
         with torch.no_grad():
             loss.add_regularisation(points, out, losses)
         return losses
+
+    def full_gradient(self, samples: Samples, loss: Loss) -> Tensor:
+        """Return the gradient (d,) of the mean loss over samples, in evaluation mode, regularisation included."""
+        total, size = torch.zeros_like(self.parameters), self.chunk_size()
+        gradient = total.new_empty(1, self.d)
+        for inputs, targets in zip(samples.inputs.split(size), samples.targets.split(size), strict=True):
+            self.gradients(Batches(inputs, targets, (len(inputs),)), loss, out=gradient, train=False)
+            total.add_(gradient[0], alpha=len(inputs) / len(samples))
+        return total
 
     def prepare(self, inputs: Tensor, targets: Tensor, loss: Loss, train: bool = True, own_rows: bool = False) -> None:
         """Try the model on a few samples, and decide whether gradients can be computed for all workers at once.

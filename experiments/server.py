@@ -20,6 +20,7 @@ from aggregators import Aggregator
 from experiments.batches import Batches
 from experiments.config import RunConfig
 from experiments.datasets import Data
+from experiments.evaluation import Evaluator
 from experiments.initialisation import initialise
 from experiments.losses import Loss
 from experiments.metrics import StudyMetrics, Vectors
@@ -28,7 +29,7 @@ from experiments.phases import PhaseClock
 from experiments.sampling import SampleStream
 from experiments.schedule import learning_rate
 from tools.long_rows import column_moments, mean_and_scatter
-from tools.seeding import derive_seed, make_generator
+from tools.seeding import copy_generator, derive_seed, make_generator
 
 PREPARATION_SAMPLES = 8
 
@@ -87,7 +88,12 @@ class ServerSimulation:
         augmentation = data.augmentation
         self._stream = SampleStream(data.train, seed, "training", augmentation)
         self._study_stream = SampleStream(data.train, seed, "study", augmentation)
-        self._test_stream = SampleStream(data.test, seed, "test", augmentation if config.test_augment else None)
+        self._evaluator = Evaluator(
+            SampleStream(data.test, seed, "test", augmentation if config.test_augment else None),
+            self.criterion,
+            batch_size=config.batch_size_test,
+            repetitions=config.batch_size_test_reps,
+        )
         self._generators = {
             purpose: make_generator(seed, purpose, device=device)
             for purpose, device in (("mixture", "cpu"), ("rule", self._rule_device()), ("attack", self.device))
@@ -249,7 +255,7 @@ class ServerSimulation:
             f_declared=self.config.nb_decl_byz,
             aggregate=lambda vectors: self._aggregate(rule, arguments, vectors, rehearsal=True)[0],
             parameters=self.model.parameters,
-            full_gradient=self.full_gradient,
+            full_gradient=lambda: self.model.full_gradient(self.data.train, self._loss_function),
             step=self.step_index,
             state=self._attack_state,
             generator=self._generators["attack"],
@@ -325,40 +331,10 @@ class ServerSimulation:
             parameters.mul_(1 - rate * config.weight_decay)
         parameters.sub_(step, alpha=rate)
 
-    def full_gradient(self) -> Tensor:
-        """Return the gradient (d,) of the loss over the whole training set at θ, in evaluation mode."""
-        train, size = self.data.train, self.model.chunk_size()
-        total = torch.zeros_like(self.model.parameters)
-        gradient = total.new_empty(1, self.model.d)
-        for inputs, targets in zip(train.inputs.split(size), train.targets.split(size), strict=True):
-            batch = Batches(inputs, targets, (len(inputs),))
-            self.model.gradients(batch, self._loss_function, out=gradient, train=False)
-            total.add_(gradient[0], alpha=len(inputs) / len(train))
-        return total
-
-    @torch.no_grad()
     def evaluate(self) -> float:
         """Return the accuracy on the next batches of the test stream, from 0 to 1."""
-        config, stream, size = self.config, self._test_stream, self.model.chunk_size()
-        repetitions = config.batch_size_test_reps or -(-len(self.data.test) // config.batch_size_test)
         with self.clock.phase("evaluation"):
-            indices, _ = stream.indices(config.batch_size_test, repetitions)
-            right = torch.zeros((), dtype=torch.float64, device=self.device)
-            if stream.augmentation is not None:
-                for chunk in indices.split(size):
-                    batch = stream.gather(chunk, (len(chunk),))
-                    right += self.criterion(self.model.predict(batch.inputs), batch.targets).sum()
-                return float(right) / len(indices)
-            # A sample's score does not depend on its batch: each is computed once, however often it was drawn.
-            drawn, counts = indices.unique(return_counts=True)
-            test = self.data.test
-            whole = len(drawn) == len(test)
-            for chunk, weights in zip(drawn.split(size), counts.split(size), strict=True):
-                first = int(chunk[0]) if whole else 0
-                part = slice(first, first + len(chunk)) if whole else chunk  # a slice is not copied
-                scores = self.criterion(self.model.predict(test.inputs[part]), test.targets[part])
-                right += (scores * weights).sum()
-            return float(right) / len(indices)
+            return self._evaluator.accuracy(self.model)
 
     def state_dict(self) -> dict[str, Any]:
         """Return copies of all that later steps depend on; flush the metrics first."""
@@ -369,7 +345,7 @@ class ServerSimulation:
             "worker_momenta": self._honest if self._momentum is None else None,
             "previous_defense": self._previous_defense,
             "metrics": None if self.metrics is None else self.metrics.state_dict(),
-            "streams": [s.state_dict() for s in (self._stream, self._study_stream, self._test_stream)],
+            "streams": [s.state_dict() for s in (self._stream, self._study_stream, self._evaluator.stream)],
             "generators": {purpose: generator.get_state() for purpose, generator in self._generators.items()},
             "rule_state": self._rule_state,
             "attack_state": self._attack_state,
@@ -390,7 +366,9 @@ class ServerSimulation:
             self._previous_defense = self._previous_defense.to(self.device)
         if self.metrics is not None:
             self.metrics.load_state_dict(state["metrics"])
-        for stream, stored in zip((self._stream, self._study_stream, self._test_stream), state["streams"], strict=True):
+        for stream, stored in zip(
+            (self._stream, self._study_stream, self._evaluator.stream), state["streams"], strict=True
+        ):
             stream.load_state_dict(stored)
         for purpose, generator in self._generators.items():
             generator.set_state(state["generators"][purpose])
@@ -410,10 +388,3 @@ def make_model(config: RunConfig, data: Data, seed: int) -> Model:
         seed=seed,
         initialise=initialise_as_told,
     )
-
-
-def copy_generator(generator: torch.Generator) -> torch.Generator:
-    """Return a generator that will draw the same numbers."""
-    twin = torch.Generator(generator.device)
-    twin.set_state(generator.get_state())
-    return twin

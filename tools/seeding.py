@@ -16,3 +16,10 @@ def make_generator(seed: int, *purpose: str | int, device: torch.device | str = 
     generator = torch.Generator(device)
     generator.manual_seed(derive_seed(seed, *purpose))
     return generator
+
+
+def copy_generator(generator: torch.Generator) -> torch.Generator:
+    """Return a generator that will draw the same numbers."""
+    twin = torch.Generator(generator.device)
+    twin.set_state(generator.get_state())
+    return twin
