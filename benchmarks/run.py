@@ -2,14 +2,13 @@
 
 Two cells, each beside a plain hand-written loop in the same process, in turns, after warming up: the MNIST cell of the
 ICLR 2021 paper and the convolutional default of its code. Prints milliseconds per step, their ratio, what the study
-costs, seconds by phase; then, of whole processes, the start-up, the MNIST cell from prompt to prompt, and the memory it
-takes beside what it must. `--output FOLDER` also writes all of it there as JSON.
+costs, milliseconds by phase; then, of whole processes, one step and the MNIST cell from prompt to prompt, and by how
+much its peak of memory exceeds what imports, dataset and the study's window took before: at their peak, and then.
+`--output FOLDER` also writes all of it there as JSON.
 """
 
 import argparse
 import json
-import platform
-import resource
 import statistics
 import subprocess
 import sys
@@ -33,6 +32,7 @@ from experiments.run import load_data  # noqa: E402
 from experiments.server import ServerSimulation  # noqa: E402
 from tools.errors import UserError  # noqa: E402
 
+MNIST_PARAMETERS = 79_510
 CELLS: dict[str, tuple[dict[str, Any], type[PlainLoop]]] = {
     "mnist": (MNIST_CELL, PlainFull),
     "conv": (CONV_CELL, PlainConv),
@@ -118,26 +118,28 @@ def processes(config: RunConfig, repetitions: int) -> dict[str, list[float]]:
     return seconds
 
 
-def peak_bytes() -> int:
-    """Return the largest resident size so far."""
-    unit = 1 if platform.system() == "Darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+def resident_bytes(which: str) -> int:
+    """Return a line of /proc/self/status: VmRSS, the resident size, or VmHWM, its peak."""
+    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(f"{which}:")) * 1024
 
 
 def memory(config: RunConfig) -> None:
-    """Print, as JSON, the bytes that a run's peak grew over imports, dataset and window; for a process of its own."""
+    """Print, as JSON, how far the peak of a run exceeds imports, data and window; Linux, in a process of its own."""
     with settings(config):
         data = load_data(config)
-        d = 79_510
-        window = torch.ones(config.nb_for_study_past, d)
-        for _ in range(2):  # the dataset's preparation peaks above what stays: fill up to it, then count from there
-            base = peak_bytes()
+        window = torch.ones(config.nb_for_study_past, MNIST_PARAMETERS)
+        before = {"peak": resident_bytes("VmHWM"), "resident": resident_bytes("VmRSS")}
         del window
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # the peak starts again from here
         simulation = ServerSimulation(config, data, 1)
-        simulation.run(50)
-        simulation.evaluate()
-        simulation.run(50)
-    print(json.dumps({"growth": peak_bytes() - base, "matrix": config.nb_workers * simulation.model.d * 4}))
+        for _ in range(2):
+            simulation.run(150)
+            simulation.evaluate()
+            simulation.metrics.flush()
+    peak = resident_bytes("VmHWM")
+    matrix = config.nb_workers * simulation.model.d * 4
+    print(json.dumps({f"over_{name}": peak - size for name, size in before.items()} | {"matrix": matrix}))
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -175,8 +177,10 @@ def main(argv: list[str] | None = None) -> int:
         command = [sys.executable, __file__, "--memory", "--cells", "mnist", "--device", arguments.device]
         command += ["--data-directory", common["data_directory"], "--threads", str(configs["mnist"].threads)]
         results["memory"] = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-        growth, matrix = results["memory"]["growth"], results["memory"]["matrix"]
-        print(f"  {'memory':<12}  grows by {growth / 1e6:.1f} MB, {growth / matrix:.2f} times the (n, d) matrix")
+        for name, growth in results["memory"].items():
+            if name != "matrix":
+                times = growth / results["memory"]["matrix"]
+                print(f"  {'memory':<12}  {growth / 1e6:.1f} MB {name.replace('_', ' ')}, {times:.2f} (n, d) matrices")
     if arguments.output:
         folder = Path(arguments.output)
         folder.mkdir(parents=True, exist_ok=True)

@@ -29,7 +29,7 @@ class Evaluator:
     def accuracy(self, model: Model) -> float:
         """Return the mean score of the samples in the next batches, from 0 to 1."""
         indices, _ = self.stream.indices(self.batch_size, self.repetitions)
-        size, right = model.chunk_size(), torch.zeros((), dtype=torch.float64, device=indices.device)
+        size, right = model.samples_per_pass(), torch.zeros((), dtype=torch.float64, device=indices.device)
         if self.stream.augmentation is not None:
             for chunk in indices.split(size):
                 batch = self.stream.gather(chunk, (len(chunk),))

@@ -52,6 +52,18 @@ class Vectors:
         """The square root of their unbiased variance, 0-D; None for fewer than two vectors."""
         return (self.scatter / (self.count - 1)).sqrt() if self.count > 1 else None
 
+    def __add__(self, other: "Vectors") -> "Vectors":
+        """Return these and others, at least one each, as a whole.
+
+        Source: Chan, Golub and LeVeque, "Updating Formulae and a Pairwise Algorithm for Computing Sample Variances",
+        1979, equations 2.1.
+        """
+        count = self.count + other.count
+        apart = other.average - self.average
+        between = torch.linalg.vector_norm(apart).double().square() * (self.count * other.count / count)
+        average = torch.add(self.average, apart, alpha=other.count / count)
+        return Vectors(average, self.scatter + other.scatter + between, count)
+
 
 class StudyMetrics:
     """Measures each step, and keeps what looks back: past averages, and the curvature's weighted sum of them.

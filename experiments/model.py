@@ -16,8 +16,8 @@ from experiments.per_worker import Dropout, Layout, NoiseSeeds, NotBatchableErro
 from tools.errors import UserError, one_line
 from tools.seeding import derive_seed
 
-CPU_CHUNK = 1_000  # samples per forward pass of an evaluation: what they need stays in cache
-GPU_CHUNK = 10_000
+CPU_SAMPLES_PER_PASS = 1_250  # what they need stays in cache
+GPU_SAMPLES_PER_PASS = 10_000
 TORCH_ERRORS = (RuntimeError, ValueError, TypeError, IndexError, AssertionError)  # for shapes and dtypes it cannot take
 
 
@@ -89,9 +89,9 @@ class Model:
     def _forward(self, inputs: Tensor) -> Tensor:
         return self.module(inputs.clone() if self.changes_inputs else inputs)
 
-    def chunk_size(self) -> int:
-        """Return how many samples to predict at once."""
-        return GPU_CHUNK if self.parameters.is_cuda else CPU_CHUNK
+    def samples_per_pass(self) -> int:
+        """Return how many samples should go through the model at once."""
+        return GPU_SAMPLES_PER_PASS if self.parameters.is_cuda else CPU_SAMPLES_PER_PASS
 
     @torch.enable_grad()
     def gradients(
@@ -137,7 +137,7 @@ class Model:
 
     def full_gradient(self, samples: Samples, loss: Loss) -> Tensor:
         """Return the gradient (d,) of the mean loss over samples, in evaluation mode, regularisation included."""
-        total, size = torch.zeros_like(self.parameters), self.chunk_size()
+        total, size = torch.zeros_like(self.parameters), self.samples_per_pass()
         gradient = total.new_empty(1, self.d)
         for inputs, targets in zip(samples.inputs.split(size), samples.targets.split(size), strict=True):
             self.gradients(Batches(inputs, targets, (len(inputs),)), loss, out=gradient, train=False)

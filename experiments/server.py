@@ -10,14 +10,16 @@ ICLR 2021, section 3. With R the rule and gᵢ the clipped sampled gradients, mo
 
 import bisect
 import copy
+import functools
 import itertools
+import operator
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from aggregators import Aggregator
-from experiments.batches import Batches
 from experiments.config import RunConfig
 from experiments.datasets import Data
 from experiments.evaluation import Evaluator
@@ -28,8 +30,9 @@ from experiments.model import Model
 from experiments.phases import PhaseClock
 from experiments.sampling import SampleStream
 from experiments.schedule import learning_rate
+from experiments.worker_gradients import WorkerGradients
 from tools.long_rows import column_moments, mean_and_scatter
-from tools.seeding import copy_generator, derive_seed, make_generator
+from tools.seeding import copy_generator, make_generator
 
 PREPARATION_SAMPLES = 8
 
@@ -69,16 +72,17 @@ class ServerSimulation:
         self._rules = config.rules()
         self._attack_and_arguments = config.attack_and_arguments() if config.attack else None
         self.model = make_model(config, data, seed)
-        self._train = config.train_mode == "train"
         self._prepare()
+        self._worker_gradients = WorkerGradients(config, self.model, self._loss_function, seed)
 
         d = self.model.d
         self.loss = self.model.parameters.new_full((), torch.nan)
-        self._vectors = self.model.parameters.new_zeros(self.n, d)
-        self._honest = self._vectors[: self.h]  # at `worker` these rows are the momenta themselves
-        sampled = max(self.h, config.nb_for_study if config.nb_for_study > 0 else 0)
-        self._sampled_is_sent = config.momentum_at == "update" and sampled == self.h
-        self._sampled = self._honest if self._sampled_is_sent else self._vectors.new_empty(sampled, d)
+        self._vectors = self.model.parameters.new_empty(self.n, d)  # pages that are never written take no memory
+        self._honest = self._vectors[: self.h].zero_()  # at `worker` these rows are the momenta themselves
+        self._extras = max(config.nb_for_study - self.h, 0)
+        apart = [*self._groups(self.h, self.h + self._extras)]  # those whose gradients are not what is sent
+        apart += self._groups(0, self.h) if config.momentum_at != "update" else []
+        self._sampled = self._vectors.new_empty(max((g.stop - g.start for g in apart), default=0), d)
         self._momentum = self.model.parameters.new_zeros(d) if config.momentum_at != "worker" else None
         self._previous_defense: Tensor | None = None
         self.metrics = None
@@ -105,7 +109,7 @@ class ServerSimulation:
         inputs, targets = (part[:PREPARATION_SAMPLES] for part in (self.data.train.inputs, self.data.train.targets))
         config = self.config
         own_rows = config.nb_local_steps > 1 or (config.momentum_nesterov and config.momentum_at == "worker")
-        self.model.prepare(inputs, targets, self._loss_function, self._train, own_rows)
+        self.model.prepare(inputs, targets, self._loss_function, config.train_mode == "train", own_rows)
         self.criterion(self.model.predict(inputs), targets)
         if config.attack is not None:
             config.check_attack(d=self.model.d)
@@ -140,8 +144,7 @@ class ServerSimulation:
         """Sample gradients, let Byzantine workers answer, aggregate, measure, update."""
         rate = self.learning_rate()
         rule, arguments = self._draw_rule()
-        self._sample(rate)
-        self._send()
+        apart = self._sample(rate)
         with self.clock.phase("attack"):
             moments = column_moments(self._honest) if self.f and self.metrics is not None else None  # both use them
             copies = self._attack(rule, arguments, moments)
@@ -149,7 +152,7 @@ class ServerSimulation:
             defense, weights = self._aggregate(rule, arguments, self._vectors, copies)
         if self.metrics is not None:
             with self.clock.phase("metrics"):
-                self._measure(moments, copies, defense, weights)
+                self._measure(apart, moments, copies, defense, weights)
         with self.clock.phase("update"):
             self._update(defense, rate)
         self._previous_defense = defense
@@ -162,20 +165,42 @@ class ServerSimulation:
         ends = list(itertools.accumulate(frequency for *_, frequency in self._rules))
         return self._rules[bisect.bisect_right(ends, drawn * ends[-1], hi=len(ends) - 1)][:2]
 
-    def _sample(self, rate: float) -> None:
-        """Fill `_sampled` with the clipped gradients of the honest workers, then of those sampled for study only."""
+    def _sample(self, rate: float) -> list[Vectors]:
+        """Let honest workers compute and send, and those sampled for the study only compute.
+
+        Returns:
+            The sampled gradients, in parts; without those that are what honest workers send.
+        """
         config, h = self.config, self.h
-        extras = len(self._sampled) - h
-        with self.clock.phase("data"):
-            batches = self._stream.take(config.batch_size, h * config.nb_local_steps)
-            more = self._study_stream.take(config.batch_size, extras * config.nb_local_steps) if extras else None
         with self.clock.phase("gradients"):
             points, average_point = self._where(rate)
-            losses = self._gradients(batches, self._sampled[:h], points, 0, rate)
-            if more is not None:
-                of_study = self._gradients(more, self._sampled[h:], average_point, h, rate)
-                losses = torch.cat([losses, of_study])
-            self.loss = losses.mean()
+        losses, parts = [], []
+        for workers in self._groups(0, h):
+            sent = self._honest[workers]
+            gradients = sent if config.momentum_at == "update" else self._sampled[: len(sent)]
+            losses.append(self._gradients(self._stream, workers, gradients, points, rate))
+            if config.momentum_at != "update":
+                self._keep(gradients, parts)
+                self._send(gradients, sent)
+        for workers in self._groups(h, h + self._extras):
+            gradients = self._sampled[: workers.stop - workers.start]
+            losses.append(self._gradients(self._study_stream, workers, gradients, average_point, rate))
+            self._keep(gradients, parts)
+        self.loss = torch.cat(losses).mean()
+        return parts
+
+    def _keep(self, gradients: Tensor, parts: list[Vectors]) -> None:
+        """Add what the study wants to know about some sampled gradients, which will be overwritten, to its parts."""
+        if self.metrics is not None:
+            with self.clock.phase("metrics"):
+                parts.append(Vectors(*mean_and_scatter(gradients), len(gradients)))
+
+    def _groups(self, first: int, last: int) -> Iterator[slice]:
+        """Yield groups of workers, as equal as can be, whose samples go through the model in one pass."""
+        most = max(self.model.samples_per_pass() // self.config.batch_size, 1)
+        count = -(-(last - first) // most)
+        ends = [first + (last - first) * i // count for i in range(count + 1)] if count else []
+        return itertools.starmap(slice, itertools.pairwise(ends))
 
     def _where(self, rate: float) -> tuple[Tensor | None, Tensor | None]:
         """Return where honest workers, and those who are sampled for study only, compute gradients; None for at θ."""
@@ -191,54 +216,31 @@ class ServerSimulation:
             torch.add(parameters, self._honest.mean(dim=0), alpha=ahead),
         )
 
-    def _gradients(self, batches: Batches, out: Tensor, points: Tensor | None, first: int, rate: float) -> Tensor:
-        """Compute the clipped gradients of workers first, first + 1, … and return their losses.
+    def _gradients(
+        self, stream: SampleStream, workers: slice, out: Tensor, points: Tensor | None, rate: float
+    ) -> Tensor:
+        """Compute the sampled gradients of a group of workers and return their losses."""
+        with self.clock.phase("data"):
+            batches = stream.take(self.config.batch_size, len(out) * self.config.nb_local_steps)
+        with self.clock.phase("gradients"):
+            return self._worker_gradients(
+                batches,
+                out,
+                points=points[workers] if points is not None and points.dim() == 2 else points,
+                first=workers.start,
+                step=self.step_index,
+                rate=rate,
+                update_statistics=workers.start < self.h,
+            )
 
-        With several local steps, (θ_start − θ_end) / η, the sum of the clipped local gradients, counts as the gradient.
-        """
-        local_steps = self.config.nb_local_steps
-        if local_steps == 1:
-            return self._local_gradients(batches, out, points, first, 0)
-        start = self.model.parameters if points is None else points
-        positions = start.expand_as(out).clone()
-        gradients, losses = torch.empty_like(out), []
-        out.zero_()
-        for k in range(local_steps):
-            losses.append(self._local_gradients(batches.every(local_steps, k), gradients, positions, first, k))
-            out += gradients
-            positions.sub_(gradients, alpha=rate)
-        return torch.stack(losses).mean(dim=0)
-
-    def _local_gradients(self, batches: Batches, out: Tensor, points: Tensor | None, first: int, k: int) -> Tensor:
-        step = self.step_index
-        losses = self.model.gradients(
-            batches,
-            self._loss_function,
-            out=out,
-            parameters=points,
-            train=self._train,
-            seeds=lambda worker: derive_seed(self.seed, "noise", step, first + worker, k),
-            update_statistics=first < self.h,
-        )
-        clip = self.config.gradient_clip
-        if clip is not None:
-            norms = torch.linalg.vector_norm(out, dim=1, keepdim=True)
-            exceeding = norms > clip
-            if out.is_cuda or exceeding.any():  # on the CPU, looking is cheaper than writing
-                out.mul_((clip / norms).where(exceeding, 1))
-        return losses
-
-    def _send(self) -> None:
-        """Turn sampled gradients into what honest workers send."""
-        config, h = self.config, self.h
+    def _send(self, gradients: Tensor, sent: Tensor) -> None:
+        """Add momentum to sampled gradients, each worker's own or the server's; writes to both."""
+        config = self.config
         with self.clock.phase("momentum"):
-            if config.momentum_at == "worker":
-                self._honest.mul_(config.momentum).add_(self._sampled[:h], alpha=1 - config.dampening)
-            elif config.momentum_at == "server":
-                past = config.momentum * self._momentum
-                torch.add(past, self._sampled[:h], alpha=1 - config.dampening, out=self._honest)
-            elif not self._sampled_is_sent:
-                self._honest.copy_(self._sampled[:h])
+            if config.dampening:
+                gradients.mul_(1 - config.dampening)
+            past = sent if config.momentum_at == "worker" else self._momentum
+            torch.add(gradients, past, alpha=config.momentum, out=sent)
 
     def _attack(self, rule: type[Aggregator], arguments: dict[str, Any], moments: tuple[Tensor, Tensor] | None) -> int:
         """Write what Byzantine workers send into the last f rows; return how many of the last rows are equal.
@@ -292,16 +294,19 @@ class ServerSimulation:
         return defense.to(self.device), weights
 
     def _measure(
-        self, moments: tuple[Tensor, Tensor] | None, copies: int, defense: Tensor, weights: Tensor | None
+        self,
+        apart: list[Vectors],
+        moments: tuple[Tensor, Tensor] | None,
+        copies: int,
+        defense: Tensor,
+        weights: Tensor | None,
     ) -> None:
         config, h = self.config, self.h
         if moments is None:
             honest = Vectors(*mean_and_scatter(self._honest), h)
         else:
             honest = Vectors(moments[0], moments[1].sum(dtype=torch.float64), h)
-        sampled = honest
-        if not self._sampled_is_sent:
-            sampled = Vectors(*mean_and_scatter(self._sampled), len(self._sampled))
+        sampled = [honest, *apart] if config.momentum_at == "update" else apart
         if self.f == 0:
             attack = Vectors(None, None, 0)
         elif copies == self.f:
@@ -313,7 +318,7 @@ class ServerSimulation:
             self.step_index * config.batch_size * h * config.nb_local_steps,
             loss=self.loss,
             parameters=self.model.parameters,
-            sampled=sampled,
+            sampled=functools.reduce(operator.add, sampled),
             honest=honest,
             attack=attack,
             defense=defense,

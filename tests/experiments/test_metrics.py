@@ -3,6 +3,9 @@ import math
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch.testing import assert_close
 
 from experiments.metrics import COLUMNS, StudyMetrics, Vectors
 from tools.long_rows import mean_and_scatter
@@ -111,3 +114,15 @@ def test_what_is_missing_is_nan() -> None:
         *("Sampled-attack cosine", "Honest-attack cosine", "Attack-defense cosine"),
         *("Sampled-prev cosine", "Sampled composite curvature", "Attack acceptation ratio"),
     }
+
+
+@given(st.integers(1, 5), st.integers(1, 5), st.integers(0, 2**32))
+def test_vectors_in_parts_are_as_the_whole(first: int, second: int, seed: int) -> None:
+    draw = torch.Generator().manual_seed(seed)
+    rows = torch.randn(first + second, 4, generator=draw, dtype=torch.float64) + 3
+    whole = Vectors(*mean_and_scatter(rows), first + second)
+    parts = Vectors(*mean_and_scatter(rows[:first]), first) + Vectors(*mean_and_scatter(rows[first:]), second)
+    assert parts.count == whole.count
+    assert_close(parts.average, whole.average)
+    assert_close(parts.scatter, whole.scatter)
+    assert_close(parts.deviation, rows.var(dim=0).sum().sqrt())

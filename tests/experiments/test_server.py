@@ -12,6 +12,7 @@ from aggregators import gars
 from attacks import Attack
 from experiments.config import RunConfig
 from experiments.datasets import Augmentation, Data, Samples
+from experiments.model import Model
 from experiments.sampling import SampleStream
 from experiments.server import ServerSimulation
 
@@ -222,6 +223,23 @@ def test_evaluating_never_changes_training() -> None:
         for simulation in simulations:
             simulation.step()
     assert torch.equal(simulations[0].model.parameters, simulations[1].model.parameters)
+
+
+@pytest.mark.parametrize("momentum_at", ["update", "server", "worker"])
+@pytest.mark.parametrize("more", [{}, {"momentum_nesterov": True, "nb_for_study": 12}, {"nb_local_steps": 2}])
+def test_groups_of_workers_give_what_all_at_once_give(
+    momentum_at: str, more: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = configure(momentum_at=momentum_at, dampening=0.3, gradient_clip=0.7, **more)
+    whole = ServerSimulation(config, make_data(), 1)
+    whole.run(6)
+    monkeypatch.setattr(Model, "samples_per_pass", lambda _: 11)  # two workers of batch size 5
+    parts = ServerSimulation(config, make_data(), 1)
+    assert [(group.start, group.stop) for group in parts._groups(0, 5)] == [(0, 1), (1, 3), (3, 5)]
+    assert list(parts._groups(5, 5)) == []
+    parts.run(6)
+    assert_close(parts.model.parameters, whole.model.parameters)
+    assert_close(torch.tensor(parts.metrics.flush()), torch.tensor(whole.metrics.flush()), equal_nan=True)
 
 
 def test_workers_beyond_do_not_move_the_initial_parameters() -> None:
