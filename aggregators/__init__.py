@@ -8,6 +8,7 @@ conditions, `check`; what every rule shares (stacking, checking, non-finite rows
 import inspect
 from abc import ABC
 from collections.abc import Callable, Sequence
+from numbers import Integral
 from typing import Any, ClassVar
 
 import torch
@@ -159,7 +160,9 @@ class Aggregator(ABC):
 
     @classmethod
     def require(cls, *, n: int, f: int, most: int) -> None:
-        """Raise ValueError unless 0 ≤ f ≤ most, where `most` is what n allows."""
+        """Raise ValueError unless f is a whole number from 0 to `most`, which is what n allows."""
+        if isinstance(f, bool) or not isinstance(f, Integral):
+            raise ValueError(f"{cls.name}: expected a whole number as f, got {f!r}")
         if n < 1 or most < 0:
             raise ValueError(f"{cls.name}: expected more workers, got n = {n}, too few even for f = 0")
         if not 0 <= f <= most:

@@ -11,7 +11,7 @@ from torch import Tensor
 from aggregators import Aggregator
 from aggregators.distances import equal_weights_of_smallest
 from aggregators.order_statistics import median
-from tools.long_rows import column_blocks
+from tools.long_rows import squared_norms
 
 
 class Aksel(Aggregator, name="aksel"):
@@ -26,8 +26,5 @@ class Aksel(Aggregator, name="aksel"):
     @classmethod
     def weights(cls, gradients: Tensor, /, *, f: int, mode: str = "mid", **specialized: Any) -> Tensor:
         n = gradients.shape[-2]
-        centre = median(gradients).unsqueeze(-2)
-        squared_distances = sum(
-            (gradients[..., block] - centre[..., block]).square_().sum(dim=-1) for block in column_blocks(gradients)
-        )
-        return equal_weights_of_smallest(squared_distances, (n + 1) // 2 if mode == "mid" else n - f)
+        squared_distances = squared_norms(gradients, median(gradients))
+        return equal_weights_of_smallest(squared_distances, (n + 1) // 2 if mode == "mid" else n - f, gradients.dtype)

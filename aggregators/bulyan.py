@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from aggregators import Aggregator, mix
-from aggregators.distances import equal_weights_of_smallest, squared_distances, sums_to_nearest
+from aggregators.distances import equal_weights_of_smallest, order_by, squared_distances, sums_to_nearest
 from aggregators.krum import check_selected, krum_bound
 from aggregators.order_statistics import mean_of_closest, median
 
@@ -36,21 +36,21 @@ class Bulyan(Aggregator, name="bulyan"):
     ) -> Tensor:
         n = gradients.shape[-2]
         rounds = n - 2 * f - 2
-        selection = cls.select(squared_distances(gradients, copies), f, m or n - f - 2, rounds)
+        selection = cls.select(squared_distances(gradients, copies), f, m or n - f - 2, rounds, gradients.dtype)
         selected = mix(selection, gradients, copies)
         return mean_of_closest(selected, median(selected), rounds - 2 * f)
 
     @staticmethod
-    def select(distances: Tensor, f: int, m: int, rounds: int) -> Tensor:
-        """Return the weights of each round's mean, (…, n, n) → (…, rounds, n)."""
+    def select(distances: Tensor, f: int, m: int, rounds: int, dtype: torch.dtype) -> Tensor:
+        """Return the weights of each round's mean, by distances of vectors of a dtype, (…, n, n) → (…, rounds, n)."""
         n = distances.shape[-1]
         distances = distances.clone()
         selection = []
         for i in range(rounds):
             neighbours = n - i - f - 2
             scores = sums_to_nearest(distances, neighbours)
-            selection.append(equal_weights_of_smallest(scores, min(m, neighbours)))
-            best = scores.sort(dim=-1, stable=True).indices[..., :1].unsqueeze(-1)
+            selection.append(equal_weights_of_smallest(scores, min(m, neighbours), dtype))
+            best = order_by(scores, dtype)[..., :1].unsqueeze(-1)
             distances.scatter_(-2, best.expand(*best.shape[:-1], n), torch.inf)
             distances.scatter_(-1, best.expand(*best.shape[:-2], n, 1), torch.inf)
         return torch.stack(selection, dim=-2)

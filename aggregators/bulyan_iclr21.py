@@ -12,7 +12,7 @@ from torch import Tensor
 
 from aggregators import mix
 from aggregators.bulyan import Bulyan
-from aggregators.distances import squared_distances, sums_to_nearest
+from aggregators.distances import order_by, squared_distances, sums_to_nearest
 from aggregators.order_statistics import lower_median, mean_of_closest
 
 
@@ -27,7 +27,7 @@ class BulyanICLR21(Bulyan, name="bulyan-iclr21"):
         m = m or n - f - 2
         rounds = n - 2 * f - 2
         scores = sums_to_nearest(squared_distances(gradients, copies).sqrt(), m)
-        ranks = scores.sort(dim=-1, stable=True).indices.argsort(dim=-1).unsqueeze(-2)
+        ranks = order_by(scores, gradients.dtype).argsort(dim=-1).unsqueeze(-2)
         first = torch.arange(rounds, device=gradients.device).unsqueeze(-1)
         counts = (n - f - 2 - first).clamp(max=m)  # round i averages the best of those that i rounds have left
         selection = ((ranks >= first) & (ranks < first + counts)).to(gradients.dtype) / counts

@@ -6,11 +6,11 @@ Source: Gupta, Liu and Vaidya, "Byzantine Fault-Tolerant Distributed Machine Lea
 
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from aggregators import Aggregator
 from aggregators.distances import equal_weights_of_smallest
+from tools.long_rows import squared_norms
 
 
 class CGE(Aggregator, name="cge"):
@@ -24,5 +24,4 @@ class CGE(Aggregator, name="cge"):
 
     @classmethod
     def weights(cls, gradients: Tensor, /, *, f: int, **specialized: Any) -> Tensor:
-        norms = torch.linalg.vector_norm(gradients, dim=-1)
-        return equal_weights_of_smallest(norms, gradients.shape[-2] - f)
+        return equal_weights_of_smallest(squared_norms(gradients), gradients.shape[-2] - f, gradients.dtype)

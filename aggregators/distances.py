@@ -3,17 +3,18 @@
 import torch
 from torch import Tensor
 
-from tools.long_rows import column_blocks, gram
+from tools.long_rows import column_blocks, gram, smallest_square
 
+ROUNDING = 8  # units of rounding by which equal scores may differ
 SMALLEST_SHARE = 1e-2  # of squared norms that a squared distance may be before too many of float32's digits are lost
 
 
 def squared_distances(gradients: Tensor, copies: int = 1) -> Tensor:
-    """Return the squared Euclidean distances between rows, (…, n, d) → (…, n, n) in float64.
+    """Return the squared Euclidean distances between rows, (…, n, d) → (…, n, n) in float64, symmetric.
 
     ‖x‖² + ‖y‖² − 2⟨x, y⟩ loses its digits when x and y are close to each other and far from the origin. Where any pair
-    is, or anything is not finite, all is done again in float64, with the rows centred on the mean of those of moderate
-    norm. Differences below zero are zero.
+    is, or anything is not finite, all is done again with the rows centred on the mean of those of moderate norm; where
+    that is not enough either, in float64. Differences below zero are zero.
 
     Args:
         copies: the last so many rows are known to be equal; their distances are computed once.
@@ -24,8 +25,8 @@ def squared_distances(gradients: Tensor, copies: int = 1) -> Tensor:
     n = gradients.shape[-2]
     distinct = n - copies + 1
     rows = gradients[..., :distinct, :]
-    distances, doubtful = _from_products(gram(rows))
-    if doubtful:
+    distances, doubtful = _from_products(gram(rows), rows.dtype)
+    if doubtful and distinct > 1:
         distances = _centred(rows)
     if copies > 1:
         index = torch.arange(n, device=gradients.device).clamp(max=distinct - 1)
@@ -33,15 +34,18 @@ def squared_distances(gradients: Tensor, copies: int = 1) -> Tensor:
     return distances
 
 
-def _from_products(products: Tensor) -> tuple[Tensor, bool]:
-    """Return squared distances by inner products, and whether they deserve doubt; this waits for the GPU."""
+def _from_products(products: Tensor, dtype: torch.dtype) -> tuple[Tensor, bool]:
+    """Return squared distances by inner products of vectors of a dtype, and whether they deserve doubt.
+
+    Waits for the GPU.
+    """
     squares = products.diagonal(dim1=-2, dim2=-1)
     sums = squares.unsqueeze(-1) + squares.unsqueeze(-2)
     distances = (sums - 2 * products).clamp(min=0)
     distances.diagonal(dim1=-2, dim2=-1).zero_()
     sure = distances >= SMALLEST_SHARE * sums  # false where anything is NaN
     sure.diagonal(dim1=-2, dim2=-1).fill_(True)
-    return distances, not bool((sure & sums.isfinite()).all())
+    return distances, not bool((sure & sums.isfinite() & (sums > smallest_square(dtype))).all())
 
 
 def _centred(rows: Tensor) -> Tensor:
@@ -51,14 +55,17 @@ def _centred(rows: Tensor) -> Tensor:
     norms = torch.linalg.vector_norm(rows, dim=-1).where(finite, torch.inf)
     # At most ten times the median norm, which outliers cannot move while they are a minority
     moderate = (norms <= 10 * norms.median(dim=-1, keepdim=True).values) & norms.isfinite()
-    weights = moderate.double() / moderate.sum(dim=-1, keepdim=True).clamp(min=1)
-    products = 0
-    for block in column_blocks(rows):
-        part = rows[..., block].double()
-        products = products + gram(part - weights.unsqueeze(-2) @ part)
-    distances, _ = _from_products(products)
-    far = ~(finite.unsqueeze(-1) & finite.unsqueeze(-2)) | distances.isnan()
-    return distances.masked_fill(far, torch.inf)
+    far = ~(finite.unsqueeze(-1) & finite.unsqueeze(-2))
+    for dtype in dict.fromkeys((rows.dtype, torch.float64)):
+        weights = moderate.to(dtype) / moderate.sum(dim=-1, keepdim=True).clamp(min=1)
+        products = 0
+        for block in column_blocks(rows):
+            part = rows[..., block].to(dtype)
+            products = products + gram(part - weights.unsqueeze(-2) @ part)
+        distances, doubtful = _from_products(products, dtype)
+        if not doubtful:
+            break
+    return distances.masked_fill(far | distances.isnan(), torch.inf)
 
 
 def sums_to_nearest(distances: Tensor, count: int) -> Tensor:
@@ -68,7 +75,19 @@ def sums_to_nearest(distances: Tensor, count: int) -> Tensor:
     return others.sort(dim=-1).values[..., :count].sum(dim=-1)
 
 
-def equal_weights_of_smallest(scores: Tensor, count: int) -> Tensor:
-    """Return 1 / count for the `count` smallest scores, of equal ones the first, and 0 elsewhere: (…, n) → (…, n)."""
-    chosen = scores.sort(dim=-1, stable=True).indices[..., :count]
+def order_by(scores: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return the indices of scores ≥ 0 from small to large, NaN last, (…, n) → (…, n); of equal ones the first comes first.
+
+    Scores that differ by no more than rounding in this dtype are equal, so that rounding breaks no tie.
+    """
+    ordered, indices = scores.masked_fill(scores.isnan(), torch.inf).sort(dim=-1, stable=True)
+    apart = ordered[..., 1:] > ordered[..., :-1] * (1 + ROUNDING * torch.finfo(dtype).eps)
+    ranks = torch.zeros_like(indices)
+    ranks[..., 1:] = apart.cumsum(dim=-1)
+    return torch.empty_like(ranks).scatter_(-1, indices, ranks).sort(dim=-1, stable=True).indices
+
+
+def equal_weights_of_smallest(scores: Tensor, count: int, dtype: torch.dtype) -> Tensor:
+    """Return 1 / count for the `count` smallest scores, see `order_by`, and 0 elsewhere: (…, n) → (…, n)."""
+    chosen = order_by(scores, dtype)[..., :count]
     return torch.zeros_like(scores).scatter_(-1, chosen, 1 / count)

@@ -45,4 +45,4 @@ class Krum(Aggregator, name="krum"):
     ) -> Tensor:
         neighbours = gradients.shape[-2] - f - 2
         scores = sums_to_nearest(squared_distances(gradients, copies), neighbours)
-        return equal_weights_of_smallest(scores, m or neighbours)
+        return equal_weights_of_smallest(scores, m or neighbours, gradients.dtype)

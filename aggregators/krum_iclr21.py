@@ -22,4 +22,4 @@ class KrumICLR21(Krum, name="krum-iclr21"):
     ) -> Tensor:
         n = gradients.shape[-2]
         scores = sums_to_nearest(squared_distances(gradients, copies).sqrt(), n - f - 1)
-        return equal_weights_of_smallest(scores, m or n - f - 2)
+        return equal_weights_of_smallest(scores, m or n - f - 2, gradients.dtype)

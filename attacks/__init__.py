@@ -11,6 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor
 
 from tools.arguments import explicit_parameters
@@ -89,6 +90,7 @@ def _checked(formula: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """Wrap an attack's formula with what all attacks share."""
 
     @functools.wraps(formula)
+    @torch.no_grad()
     def generate(
         cls: type[Attack],
         honest_gradients: Tensor | Sequence[Tensor],

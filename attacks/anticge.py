@@ -37,4 +37,8 @@ class AntiCGE(Attack, name="anticge"):
         shares.scatter_(-1, order[..., :1], 2.0)
         total = -(shares.unsqueeze(-2) @ honest_gradients).squeeze(-2)
         below = norms[..., count : count + 1] * (1 - 8 * torch.finfo(norms.dtype).eps)
-        return repeat(total * (below / torch.linalg.vector_norm(total, dim=-1, keepdim=True)), f)
+        return repeat(
+            total
+            * (below / torch.linalg.vector_norm(total, dim=-1, keepdim=True).clamp(min=torch.finfo(below.dtype).tiny)),
+            f,
+        )

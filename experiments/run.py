@@ -143,9 +143,9 @@ class _Training:
 
     def _evaluate(self) -> None:
         accuracy = self.simulation.evaluate()
+        self.accuracies.append(accuracy)
         self._flush()
         step = self.simulation.step_index
-        self.accuracies.append(accuracy)
         self.results.write_evaluation(step, accuracy)
         if self.events:
             self.events.write_evaluation(step, accuracy)
@@ -182,7 +182,7 @@ class _Training:
             parts.append(f"accuracy {self.accuracies[-1]:.4f}")
         if rate:
             parts.append(f"{rate:.1f} steps/s")
-            if not math.isinf(self.last):
+            if step < self.last < math.inf:
                 parts.append(f"{_duration((self.last - step) / rate)} left")
         return "  ".join(parts)
 

@@ -7,6 +7,7 @@ from experiments.batches import Batches
 from experiments.config import RunConfig
 from experiments.losses import Loss
 from experiments.model import Model
+from experiments.per_worker import NoiseSeeds
 from tools.seeding import derive_seed
 
 
@@ -53,29 +54,25 @@ class WorkerGradients:
         Returns:
             Losses (k,), averaged over local steps.
         """
+
+        def noise(local_step: int) -> NoiseSeeds:
+            return lambda worker: derive_seed(self.seed, "noise", step, first + worker, local_step)
+
         local_steps = self.config.nb_local_steps
         if local_steps == 1:
-            return self._once(batches, out, points, first, step, 0, update_statistics)
+            return self._once(batches, out, points, noise(0), update_statistics)
         start = self.model.parameters if points is None else points
         positions = start.expand_as(out).clone()
         gradients, losses = torch.empty_like(out), []
         out.zero_()
         for k in range(local_steps):
-            batch = batches.every(local_steps, k)
-            losses.append(self._once(batch, gradients, positions, first, step, k, update_statistics))
+            losses.append(self._once(batches.every(local_steps, k), gradients, positions, noise(k), update_statistics))
             out += gradients
             positions.sub_(gradients, alpha=rate)
         return torch.stack(losses).mean(dim=0)
 
     def _once(
-        self,
-        batches: Batches,
-        out: Tensor,
-        points: Tensor | None,
-        first: int,
-        step: int,
-        local_step: int,
-        update_statistics: bool,
+        self, batches: Batches, out: Tensor, points: Tensor | None, seeds: NoiseSeeds, update_statistics: bool
     ) -> Tensor:
         losses = self.model.gradients(
             batches,
@@ -83,7 +80,7 @@ class WorkerGradients:
             out=out,
             parameters=points,
             train=self.config.train_mode == "train",
-            seeds=lambda worker: derive_seed(self.seed, "noise", step, first + worker, local_step),
+            seeds=seeds,
             update_statistics=update_statistics,
         )
         if self.config.gradient_clip is not None:

@@ -66,19 +66,39 @@ def column_moments(matrix: Tensor) -> tuple[Tensor, Tensor]:
     return means, squares
 
 
+def squared_norms(matrix: Tensor, centre: Tensor | None = None) -> Tensor:
+    """Return the squared norms of the rows, or of their differences to a centre, (…, k, d) → (…, k) in float64.
+
+    Summed in the rows' own dtype unless a square there is too large or too small to be exact; waits for the GPU.
+    """
+
+    def add_up(dtype: torch.dtype) -> Tensor:
+        total = matrix.new_zeros(matrix.shape[:-1], dtype=torch.float64)
+        for block in column_blocks(matrix):
+            part = matrix[..., block] if centre is None else matrix[..., block] - centre[..., block].unsqueeze(-2)
+            total += torch.linalg.vector_norm(part, dim=-1, dtype=dtype).double().square_()
+        return total
+
+    squares = add_up(matrix.dtype)
+    if matrix.dtype == torch.float64 or bool((squares.isfinite() & (squares > smallest_square(matrix.dtype))).all()):
+        return squares
+    return add_up(torch.float64)
+
+
+def smallest_square(dtype: torch.dtype) -> float:
+    """Return how large a sum of squares must be to have lost nothing below the range of a dtype."""
+    return torch.finfo(dtype).tiny * 2**34
+
+
 def mean_and_scatter(matrix: Tensor) -> tuple[Tensor, Tensor]:
     """Return the mean of the rows and the sum of their squared distances to it, (…, k, d) → (…, d) and (…) in float64.
 
     Σ‖xᵢ‖² − k‖mean‖² takes half the time of centring on the CPU, and is used there unless it loses digits.
     """
     if not matrix.is_cuda:
-        means = matrix.new_empty(matrix.shape[:-2] + matrix.shape[-1:])
-        total, of_mean = (matrix.new_zeros(matrix.shape[:-2], dtype=torch.float64) for _ in range(2))
-        for block in column_blocks(matrix):
-            mean = torch.mean(matrix[..., block], dim=-2, out=means[..., block])
-            total += torch.linalg.vector_norm(matrix[..., block], dim=-1).double().square_().sum(dim=-1)
-            of_mean += torch.linalg.vector_norm(mean, dim=-1).double().square_()
-        scatter = total - matrix.shape[-2] * of_mean
+        means = column_means(matrix)
+        total = squared_norms(matrix).sum(dim=-1)
+        scatter = total - matrix.shape[-2] * squared_norms(means.unsqueeze(-2)).squeeze(-1)
         if (scatter >= SAFE_SHARE * total).all():
             return means, scatter
     means, squares = column_moments(matrix)
@@ -86,7 +106,7 @@ def mean_and_scatter(matrix: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def gram(matrix: Tensor) -> Tensor:
-    """Return the inner products of the rows, (…, k, d) → (…, k, k) in float64, summed in it piece by piece.
+    """Return the inner products of the rows, (…, k, d) → (…, k, k) in float64, summed in it piece by piece; symmetric.
 
     One product per piece of the columns, all in one batch, keeps every core busy, which one long thin product does not.
     """
@@ -98,4 +118,4 @@ def gram(matrix: Tensor) -> Tensor:
     if count:
         pieces = matrix[..., :even].unflatten(-1, (count, -1)).transpose(-3, -2)
         products += (pieces @ pieces.mT).sum(dim=-3, dtype=torch.float64)
-    return products
+    return (products + products.mT) / 2  # entries ij and ji are rounded differently

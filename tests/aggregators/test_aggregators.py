@@ -1,6 +1,7 @@
 """What every rule must satisfy, over the whole registry; exceptions are named with their reason."""
 
 import itertools
+from typing import Any
 
 import numpy as np
 import pytest
@@ -159,6 +160,25 @@ def test_huge_rows_are_bounded_by_the_others(
     result = gars[name].aggregate(attacked, f=F)
     assert (honest.amin(dim=-2) <= result).all()
     assert (result <= honest.amax(dim=-2)).all()
+
+
+@names
+@pytest.mark.parametrize("scale", [1e20, 1e-25])
+def test_scale_at_the_edges_of_float32(name: str, gradients: Tensor, scale: float) -> None:
+    rule, vectors = gars[name], gradients.float()
+    expected = rule.aggregate(vectors, f=F)
+    assert_close(rule.aggregate(vectors * scale, f=F) / scale, expected, rtol=1e-4, atol=1e-4)
+    if not rule.keeps_non_finite:
+        attacked = vectors * scale
+        attacked[..., 0, 2], attacked[..., 4, :], attacked[..., 5, 1] = torch.nan, torch.inf, -torch.inf
+        assert rule.aggregate(attacked, f=F).isfinite().all()
+
+
+@names
+@pytest.mark.parametrize("f", [1.5, True, "2", None])
+def test_number_of_byzantine_workers_is_whole(name: str, gradients: Tensor, f: Any) -> None:
+    with pytest.raises(ValueError, match=f"{name}: expected a whole number as f, got"):
+        gars[name].aggregate(gradients, f=f)
 
 
 @names

@@ -20,6 +20,17 @@ def test_agrees_with_enumeration() -> None:
     assert_agrees("brute", oracle)
 
 
+@pytest.mark.parametrize(("n", "f", "d"), [(5, 0, 7), (5, 1, 10), (8, 2, 10), (9, 4, 800)])
+def test_rounding_of_distances_breaks_nothing(n: int, f: int, d: int) -> None:
+    draw = torch.Generator().manual_seed(0)
+    for _ in range(60):  # entries ij and ji of a product of a matrix and its transpose are rounded differently
+        rows = torch.randn(n, d, generator=draw)
+        result = gars["brute"].aggregate(rows, f=f)
+        np.testing.assert_allclose(result.numpy(), oracle(rows.double().numpy(), f), rtol=1e-4, atol=1e-5)
+        rows[:f:2], rows[1:f:2] = torch.nan, 1e30
+        assert gars["brute"].aggregate(rows, f=f).abs().max() < 10
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_agrees_with_enumeration_where_diameters_are_equal(seed: int) -> None:
     rows = np.random.default_rng(seed).integers(0, 3, size=(9, 2)).astype(float)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from aggregators.distances import squared_distances
+from aggregators.distances import order_by, squared_distances
 from tests.aggregators.oracle import pairwise
 
 
@@ -34,3 +34,16 @@ def test_leading_axes_and_non_finite_rows() -> None:
     assert distances[1, 0, 4].isinf().all()
     assert int(distances.isinf().sum()) == 2 * 11
     np.testing.assert_allclose(distances[1, 2].numpy(), pairwise(rows[1, 2].numpy()), rtol=1e-12)
+
+
+def test_symmetric_to_the_last_bit() -> None:
+    draw = torch.Generator().manual_seed(0)
+    for d in (7, 100, 9_000):
+        distances = squared_distances(torch.randn(11, d, generator=draw))
+        assert torch.equal(distances, distances.mT)
+
+
+def test_order_of_scores() -> None:
+    scores = torch.tensor([[3.0, 1.0 + 4e-7, 1.0, torch.nan, 3.0, 0.0, torch.inf]], dtype=torch.float64)
+    assert order_by(scores, torch.float32).tolist() == [[5, 1, 2, 0, 4, 3, 6]]
+    assert order_by(scores, torch.float64).tolist() == [[5, 2, 1, 0, 4, 3, 6]]
