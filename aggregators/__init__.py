@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from tools.arguments import explicit_parameters
-from tools.long_rows import stack_rows
+from tools.long_rows import shares_memory, stack_rows
 from tools.registry import Registry, import_modules
 
 CONTEXT = frozenset({"f", "n", "pivot", "weights_row", "trusted", "loss", "state", "generator", "copies"})
@@ -50,9 +50,16 @@ class Aggregator(ABC):
 
     def __init_subclass__(cls, /, name: str = "", **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        if "aggregate" in vars(cls):
-            cls.unchecked = vars(cls)["aggregate"]
+        written = {"aggregate", "weights"} & vars(cls).keys()
+        if len(written) == 2:
+            raise TypeError(f"{cls.__name__}: expected either aggregate or weights, got both")
+        if "aggregate" in written:
+            cls.unchecked, cls.weights = vars(cls)["aggregate"], vars(Aggregator)["weights"]
             del cls.aggregate
+        elif "weights" in written:
+            cls.unchecked = vars(Aggregator)["unchecked"]
+        elif name and not cls.is_weighted_mean() and cls.unchecked.__func__ is Aggregator.unchecked.__func__:
+            raise TypeError(f"{cls.__name__}: expected aggregate or weights, got neither")
         cls.takes_copies = "copies" in inspect.signature(cls.formula()).parameters
         if name:
             cls.name = name
@@ -121,7 +128,9 @@ class Aggregator(ABC):
         else:
             weights = cls.weights(gradients, f=f, **specialized)
             result = mix(weights.unsqueeze(-2), gradients, copies).squeeze(-2)
-        return (result if out is None else out.copy_(result)), weights
+        if out is not None:
+            return out.copy_(result), weights
+        return (result.clone() if shares_memory(result, gradients) else result), weights
 
     @classmethod
     def influence(

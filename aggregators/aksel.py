@@ -21,7 +21,7 @@ class Aksel(Aggregator, name="aksel"):
     def check(cls, *, n: int, f: int, mode: str = "mid", **specialized: Any) -> None:
         super().check(n=n, f=f)
         if mode not in ("mid", "n-f"):
-            raise ValueError(f"aksel: expected mode mid or n-f, got {mode!r}")
+            raise ValueError(f"{cls.name}: expected mode mid or n-f, got {mode!r}")
 
     @classmethod
     def weights(cls, gradients: Tensor, /, *, f: int, mode: str = "mid", **specialized: Any) -> Tensor:

@@ -76,7 +76,7 @@ def sums_to_nearest(distances: Tensor, count: int) -> Tensor:
 
 
 def order_by(scores: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return the indices of scores ≥ 0 from small to large, NaN last, (…, n) → (…, n); of equal ones the first comes first.
+    """Return the indices of scores ≥ 0 from small to large, NaN last; of equal ones the first comes first.
 
     Scores that differ by no more than rounding in this dtype are equal, so that rounding breaks no tie.
     """

@@ -5,26 +5,26 @@ Source: (authors, title, venue, year, equation or algorithm; and what differs fr
 
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from aggregators import Aggregator
+from aggregators.distances import equal_weights_of_smallest
+from aggregators.order_statistics import median
+from tools.long_rows import squared_norms
 
 
 class Template(Aggregator, name="template"):
-    """Average the vectors, weighted by the inverse of their norms."""
+    """Average the `keep` vectors closest to the coordinate-wise median, by default n − f."""
 
     @classmethod
-    def check(cls, *, n: int, f: int, power: float = 1.0, **specialized: Any) -> None:
+    def check(cls, *, n: int, f: int, keep: int | None = None, **specialized: Any) -> None:
         super().check(n=n, f=f)  # n ≥ 2f + 1
-        if not power >= 0:
-            raise ValueError(f"template: expected power of at least 0, got {power!r}")
+        if keep is not None and not 1 <= keep <= n - f:
+            raise ValueError(f"{cls.name}: expected keep from 1 to n - f = {n - f}, got {keep!r}")
 
     @classmethod
-    def weights(cls, gradients: Tensor, /, *, f: int, power: float = 1.0, **specialized: Any) -> Tensor:
+    def weights(cls, gradients: Tensor, /, *, f: int, keep: int | None = None, **specialized: Any) -> Tensor:
         # gradients: (…, n, d), a row that held NaN or ±inf being +inf throughout. Returns shares (…, n).
         # A rule that is not a weighted mean of rows writes `aggregate` instead, with the same arguments: → (…, d).
-        norms = torch.linalg.vector_norm(gradients, dim=-1)
-        inverses = norms.clamp(min=torch.finfo(norms.dtype).tiny).pow(-power)
-        inverses = inverses.where(norms.isfinite(), 0)
-        return inverses / inverses.sum(dim=-1, keepdim=True)
+        squared_distances = squared_norms(gradients, median(gradients))
+        return equal_weights_of_smallest(squared_distances, keep or gradients.shape[-2] - f, gradients.dtype)

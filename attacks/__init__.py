@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from tools.arguments import explicit_parameters
-from tools.long_rows import column_means, column_moments, stack_rows
+from tools.long_rows import column_means, column_moments, shares_memory, stack_rows
 from tools.registry import Registry, import_modules
 
 CONTEXT = frozenset(
@@ -44,6 +44,8 @@ class Attack(ABC):
             cls.unchecked = vars(cls)["generate"]
             cls.generate = classmethod(_checked(cls.unchecked.__func__))
         if name:
+            if not hasattr(cls, "unchecked"):
+                raise TypeError(f"{cls.__name__}: expected generate, got none")
             cls.name = name
             attacks.register(name, cls)
 
@@ -106,7 +108,9 @@ def _checked(formula: Callable[..., Tensor]) -> Callable[..., Tensor]:
         cls.check(h=honest.shape[-2], f=f, d=honest.shape[-1], **specialized)
         shape = (*honest.shape[:-2], f, honest.shape[-1])
         byzantine = formula(cls, honest, f=f, **specialized) if f else honest.new_empty(shape)
-        return byzantine.contiguous() if out is None else out.copy_(byzantine)
+        if out is not None:
+            return out.copy_(byzantine)
+        return byzantine.clone() if shares_memory(byzantine, honest) else byzantine.contiguous()
 
     parameters = list(inspect.signature(formula).parameters.values())
     out = inspect.Parameter("out", inspect.Parameter.POSITIONAL_OR_KEYWORD, default=None, annotation=Tensor | None)

@@ -1,8 +1,8 @@
 """The strongest factor of an attack along a line, found by trying it on the actual rule.
 
-Half of the evaluations look at powers of two, from one outwards to either side. The others go on from the best: in one
-direction while the damage grows, and closer to it once neither direction helps. The damage jumps where the rule's
-selection changes, so no search is exact.
+Half of the evaluations look at zero and powers of two, from one outwards to either side. The others go on from the
+best: in one direction while the damage grows, and closer to it once neither direction helps. The damage jumps where the
+rule's selection changes, so no search is exact.
 """
 
 import itertools
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from attacks import repeat
 
-MOST_POWERS = 41  # from 2⁻²⁰ to 2²⁰
+MOST_FIRST = 42  # zero, and from 2⁻²⁰ to 2²⁰
 
 
 def check_factor(name: str, parameter: str, value: float) -> None:
@@ -79,7 +79,7 @@ def strongest_factor(
         honest: (h, d).
         base: (d,).
         direction: (d,).
-        evaluations: how many factors to try, at least 1; the first is 0.
+        evaluations: how many factors to try, at least 1, which is then 1; a dozen find most of the damage.
     """
     vectors = torch.cat([honest, honest.new_empty(f, honest.shape[-1])])
     mean = honest.mean(dim=0)
@@ -89,9 +89,8 @@ def strongest_factor(
         value = float((aggregate(vectors) - mean).square().sum())  # the next factor depends on it: waits for the GPU
         return value if value == value else float("-inf")
 
-    found = {0.0: damage(0.0)}
-    for factor in itertools.islice(_powers_of_two(), min((evaluations - 1) // 2, MOST_POWERS)):
-        found[factor] = damage(factor)
+    first = itertools.islice(_first_factors(), min(max(evaluations // 2, 1), MOST_FIRST))
+    found = {factor: damage(factor) for factor in first}
     ratio, side, unsuccessful = 2.0, 1, 0
     while len(found) < evaluations and ratio > 1 + 1e-6:  # the ratio ends a search that found its factor
         best = max(found, key=found.__getitem__)
@@ -107,9 +106,9 @@ def strongest_factor(
     return max(found, key=found.__getitem__)
 
 
-def _powers_of_two() -> Iterator[float]:
-    """Yield 1, 2, ½, 4, ¼ …"""
-    yield 1.0
+def _first_factors() -> Iterator[float]:
+    """Yield 1, 0, 2, ½, 4, ¼ …"""
+    yield from (1.0, 0.0)
     for exponent in itertools.count(1):
         yield 2.0**exponent
         yield 2.0**-exponent

@@ -11,14 +11,15 @@ from attacks import Attack, honest_mean, repeat
 
 
 class Template(Attack, name="template"):
-    """Send the mean of the honest vectors, made `scale` times as long."""
+    """Send the mean of the honest vectors, moved `scale` times as far as their largest values."""
 
     @classmethod
     def check(cls, *, h: int, f: int, scale: float = 2.0, **specialized: Any) -> None:
         if not scale >= 0:
-            raise ValueError(f"template: expected scale of at least 0, got {scale!r}")
+            raise ValueError(f"{cls.name}: expected scale of at least 0, got {scale!r}")
 
     @classmethod
     def generate(cls, honest_gradients: Tensor, /, *, f: int, scale: float = 2.0, **specialized: Any) -> Tensor:
         # honest_gradients: (…, h, d). Returns (…, f, d); f is at least 1 here. See CONTEXT for what else is known.
-        return repeat(scale * honest_mean(honest_gradients, specialized), f)
+        mean = honest_mean(honest_gradients, specialized)
+        return repeat(mean + scale * (honest_gradients.amax(dim=-2) - mean), f)

@@ -81,7 +81,8 @@ class StudyMetrics:
         d = origin.numel()
         self._window = origin.new_zeros(past, d)
         self._weighted_past = origin.new_zeros(d)
-        self._averages = origin.new_empty(len(KINDS), d)
+        self._averages = origin.new_empty(len(KINDS), d, dtype=torch.float64)  # products of float32 may overflow
+        self._not_finite = torch.zeros(past, dtype=torch.bool, device=origin.device)  # which of the window were not
         self._measured = 0
         self._rows = origin.new_empty(capacity, MEASURED)
         self._labels: list[tuple[int, int]] = []
@@ -123,9 +124,11 @@ class StudyMetrics:
         cosines = products / torch.outer(norms, norms)
         previous_cosine = curvature = None
         if self._measured:
-            previous = self._window[(self._measured - 1) % len(self._window)]
+            last = (self._measured - 1) % len(self._window)
+            previous = self._window[last].double().where(~self._not_finite[last], torch.nan)
             previous_cosine = averages[0] @ previous / (norms[0] * torch.linalg.vector_norm(previous))
-            curvature = averages[0] @ self._weighted_past
+            curvature = averages[0].to(self._window.dtype) @ self._weighted_past
+            curvature = curvature.where(~self._not_finite.any(), torch.nan)
         values = [
             loss,
             torch.dist(parameters, self.origin),
@@ -144,7 +147,11 @@ class StudyMetrics:
 
     def _remember(self, average: Tensor) -> None:
         past = len(self._window)
-        slot = self._window[self._measured % past]
+        index = self._measured % past
+        slot = self._window[index]
+        finite = average.isfinite().all()
+        self._not_finite[index] = ~finite
+        average = average.to(slot.dtype).where(finite, 0)  # or the sum below would never be finite again
         self._weighted_past.add_(average).mul_(self.momentum)
         self._weighted_past.sub_(slot, alpha=self.momentum ** (past + 1))  # the one that leaves; zero at first
         slot.copy_(average)
@@ -162,6 +169,7 @@ class StudyMetrics:
         return {
             "origin": self.origin,
             "window": self._window,
+            "not_finite": self._not_finite,
             "weighted_past": self._weighted_past,
             "measured": self._measured,
         }
@@ -170,5 +178,6 @@ class StudyMetrics:
         """Restore what `state_dict` returned."""
         self.origin.copy_(state["origin"])
         self._window.copy_(state["window"])
+        self._not_finite.copy_(state["not_finite"])
         self._weighted_past.copy_(state["weighted_past"])
         self._measured = state["measured"]

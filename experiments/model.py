@@ -6,13 +6,12 @@ from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from experiments import models
 from experiments.batches import Batches
 from experiments.datasets import Samples
 from experiments.losses import Loss
-from experiments.per_worker import Dropout, Layout, NoiseSeeds, NotBatchableError, WorkerPass
+from experiments.per_worker import Dropout, Layout, NoiseSeeds, NotBatchableError, WorkerPass, trainable
 from tools.errors import UserError, one_line
 from tools.seeding import derive_seed
 
@@ -32,7 +31,8 @@ class Model:
         initialise: draws them anew once the architecture is built.
 
     Attributes:
-        parameters: (d,), in the order of `module.parameters()`; writing to it changes the module.
+        parameters: (d,), those that require gradients, in the order of `module.parameters()`; writing to it changes the
+            module.
         one_by_one: why gradients are computed one worker after another; empty when all at once.
         changes_inputs: whether the module writes to its inputs, which are then copied first.
     """
@@ -137,14 +137,24 @@ class Model:
 
     def full_gradient(self, samples: Samples, loss: Loss) -> Tensor:
         """Return the gradient (d,) of the mean loss over samples, in evaluation mode, regularisation included."""
-        total, size = torch.zeros_like(self.parameters), self.samples_per_pass()
+        # Only a plain mean over samples is the mean of the means over parts of them
+        size = self.samples_per_pass() if loss.by_sample is not None else len(samples)
+        total = torch.zeros_like(self.parameters)
         gradient = total.new_empty(1, self.d)
         for inputs, targets in zip(samples.inputs.split(size), samples.targets.split(size), strict=True):
             self.gradients(Batches(inputs, targets, (len(inputs),)), loss, out=gradient, train=False)
             total.add_(gradient[0], alpha=len(inputs) / len(samples))
         return total
 
-    def prepare(self, inputs: Tensor, targets: Tensor, loss: Loss, train: bool = True, own_rows: bool = False) -> None:
+    def prepare(
+        self,
+        inputs: Tensor,
+        targets: Tensor,
+        loss: Loss,
+        train: bool = True,
+        own_rows: bool = False,
+        smallest: int | None = None,
+    ) -> None:
         """Try the model on a few samples, and decide whether gradients can be computed for all workers at once.
 
         They can if, on these samples, that gives the same gradients, losses and running statistics as a loop over two
@@ -156,14 +166,16 @@ class Model:
             loss: what will be minimised.
             train: the mode in which gradients will be computed.
             own_rows: whether they will be computed at parameters of each worker's own.
+            smallest: how many samples the smallest batch will have, if less than half of these.
 
         Raises:
-            UserError: the model does not take such inputs, or the loss not its outputs with such targets.
+            UserError: the model does not take such inputs, or the loss not its outputs with such targets, or the model
+                is not to be trained on so small a batch.
         """
         half = len(inputs) // 2
         batches = Batches(inputs[: 2 * half], targets[: 2 * half], (half, half))
         expendable = replace(batches, inputs=batches.inputs.clone())
-        points = self.parameters.expand(2, -1) if own_rows else self.parameters
+        points = torch.stack([self.parameters, 1.01 * self.parameters]) if own_rows else self.parameters
         before = self.state_dict()
         self._set_mode(train)
         try:
@@ -179,13 +191,25 @@ class Model:
                 f"{tuple(inputs.shape[1:])} and {targets.dtype} targets of shape {tuple(targets.shape[1:])}: "
                 f"{one_line(error)}"
             ) from error
+        if smallest is not None and smallest < half:
+            few = Batches(inputs[: 2 * smallest], targets[: 2 * smallest], (smallest, smallest))
+            try:
+                self._try(self._one_by_one, few, loss, points, before)
+            except TORCH_ERRORS as error:
+                raise UserError(
+                    f"--batch-size: a pass over the training samples has a batch of {smallest}, on which this model "
+                    f"cannot be trained ({one_line(error)}); choose another size"
+                ) from error
+        random_state = _random_state(inputs.device)
         try:
-            at_once = self._try(self._at_once, batches, loss, points, before)
+            with torch.random.fork_rng(devices=[inputs.device] if inputs.is_cuda else []):
+                at_once = self._try(self._at_once, batches, loss, points, before)
+                draws = not torch.equal(_random_state(inputs.device), random_state)
         except (*TORCH_ERRORS, NotBatchableError) as error:
             self.one_by_one = one_line(error)
             return
         same = all(_close(x, y) for x, y in zip(one_by_one, at_once, strict=True))
-        self.one_by_one = "" if same else "it mixes samples, or draws random numbers of its own"
+        self.one_by_one = "it draws random numbers of its own" if draws else "" if same else "it mixes samples"
 
     def _try(
         self, method: Callable[..., Tensor], batches: Batches, loss: Loss, points: Tensor, before: dict
@@ -230,34 +254,36 @@ class Model:
         seeds: NoiseSeeds,
     ) -> Tensor:
         """Compute gradients in a loop over workers: the reference for `_at_once`."""
-        shapes = {name: parameter.shape for name, parameter in self.module.named_parameters()}
-        sizes = [shape.numel() for shape in shapes.values()]
+        trained, before = trainable(self.module), self.parameters.clone()
         losses = []
         pairs = zip(batches.inputs.split(batches.sizes), batches.targets.split(batches.sizes), strict=True)
         for i, (inputs, targets) in enumerate(pairs):
-            vector = parameters[i] if parameters.dim() == 2 else parameters
-            point = vector.detach().clone().requires_grad_()
-            views = zip(shapes.items(), point.split(sizes), strict=True)
-            named = {name: part.view(shape) for (name, shape), part in views}
+            self.parameters.copy_(parameters[i] if parameters.dim() == 2 else parameters)
             devices = [inputs.device] if inputs.is_cuda else []
             with torch.random.fork_rng(devices=devices), Dropout(workers[i : i + 1], seeds):
                 torch.manual_seed(seeds(workers[i]))  # of all that is random but not dropout
-                inputs = inputs.clone() if self.changes_inputs else inputs
-                value = loss(functional_call(self.module, named, (inputs,)), targets)
-            (out[i],) = torch.autograd.grad(value, point)
+                value = loss(self._forward(inputs), targets)
+                found = torch.autograd.grad(value, trained, materialize_grads=True)
+            torch.cat([gradient.flatten() for gradient in found], out=out[i])
             losses.append(value.detach())
+        self.parameters.copy_(before)
         return torch.stack(losses)
 
 
 def _flatten(module: nn.Module) -> Tensor:
-    """Move a module's parameters into one new vector, and return it."""
-    parameters = list(module.parameters())
+    """Move a module's trainable parameters into one new vector, and return it."""
+    parameters = trainable(module)
     if not parameters:
-        raise UserError("--model: expected a model with parameters, got none")
+        raise UserError("--model: expected a model with parameters to train, got none")
     flat = torch.cat([parameter.detach().flatten() for parameter in parameters])
     for parameter, part in zip(parameters, flat.split([p.numel() for p in parameters]), strict=True):
         parameter.data = part.view(parameter.shape)
     return flat
+
+
+def _random_state(device: torch.device) -> Tensor:
+    """Return the state of the global generator that a module on this device would draw from."""
+    return torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state()
 
 
 def _close(x: Tensor, y: Tensor) -> bool:

@@ -65,13 +65,18 @@ DROPPED_AXES: dict[Callable, int | None] = {F.dropout: None, F.dropout1d: 2, F.d
 """How many leading axes a mask has, by function; None for all."""
 
 
+def trainable(module: nn.Module) -> list[nn.Parameter]:
+    """Return the parameters of a module that are not frozen."""
+    return [parameter for parameter in module.parameters() if parameter.requires_grad]
+
+
 class Layout:
     """Where the parameters of a module lie in its flat vector, and which of its layers keep running statistics."""
 
     def __init__(self, module: nn.Module) -> None:
         self.places: dict[int, tuple[slice, torch.Size]] = {}
         first = 0
-        for parameter in module.parameters():
+        for parameter in trainable(module):
             last = first + parameter.numel()
             self.places[id(parameter)] = slice(first, last), parameter.shape
             first = last
@@ -134,6 +139,8 @@ class WorkerPass(Dropout):
         """Note that parameters are used; a second use would need its gradients added, which a pass does not do."""
         for parameter in parameters:
             if parameter is not None:
+                if isinstance(parameter, nn.Parameter) and not parameter.requires_grad:
+                    raise NotBatchableError("some of its parameters are frozen")
                 if id(parameter) not in self.layout.places or id(parameter) in self.met:
                     raise NotBatchableError("a parameter is used twice, or made by the model while it runs")
                 self.met.add(id(parameter))

@@ -109,7 +109,10 @@ class ServerSimulation:
         inputs, targets = (part[:PREPARATION_SAMPLES] for part in (self.data.train.inputs, self.data.train.targets))
         config = self.config
         own_rows = config.nb_local_steps > 1 or (config.momentum_nesterov and config.momentum_at == "worker")
-        self.model.prepare(inputs, targets, self._loss_function, config.train_mode == "train", own_rows)
+        samples = len(self.data.train)
+        last = samples % config.batch_size or config.batch_size  # batch of a pass
+        train = config.train_mode == "train"
+        self.model.prepare(inputs, targets, self._loss_function, train, own_rows, last)
         self.criterion(self.model.predict(inputs), targets)
         if config.attack is not None:
             config.check_attack(d=self.model.d)
@@ -196,8 +199,14 @@ class ServerSimulation:
                 parts.append(Vectors(*mean_and_scatter(gradients), len(gradients)))
 
     def _groups(self, first: int, last: int) -> Iterator[slice]:
-        """Yield groups of workers, as equal as can be, whose samples go through the model in one pass."""
+        """Yield groups of workers, as equal as can be, whose samples go through the model in one pass.
+
+        With several local steps there is one group: running statistics then see all workers' first steps before any
+        worker's second, however many samples a pass takes.
+        """
         most = max(self.model.samples_per_pass() // self.config.batch_size, 1)
+        if self.config.nb_local_steps > 1:
+            most = max(last - first, 1)
         count = -(-(last - first) // most)
         ends = [first + (last - first) * i // count for i in range(count + 1)] if count else []
         return itertools.starmap(slice, itertools.pairwise(ends))
@@ -255,7 +264,7 @@ class ServerSimulation:
             self._honest,
             f=self.f,
             f_declared=self.config.nb_decl_byz,
-            aggregate=lambda vectors: self._aggregate(rule, arguments, vectors, rehearsal=True)[0],
+            aggregate=lambda vectors: self._rehearse(rule, arguments, vectors),
             parameters=self.model.parameters,
             full_gradient=lambda: self.model.full_gradient(self.data.train, self._loss_function),
             step=self.step_index,
@@ -275,23 +284,31 @@ class ServerSimulation:
         arguments: dict[str, Any],
         vectors: Tensor,
         copies: int = 1,
-        rehearsal: bool = False,
     ) -> tuple[Tensor, Tensor | None]:
-        """Return what the rule makes of the vectors, and their shares; a rehearsal leaves the rule's state alone."""
-        state, generator = self._rule_state, self._generators["rule"]
-        if rehearsal:
-            state, generator = copy.deepcopy(state), copy_generator(generator)
+        """Return what the rule makes of the vectors, and their shares."""
+        generator = self._generators["rule"]
         defense, weights = rule.aggregate_and_weights(
             vectors.to(generator.device),
             f=self.config.nb_decl_byz,
             n=self.n,
             pivot=None if self._previous_defense is None else self._previous_defense.to(generator.device),
-            state=state,
+            state=self._rule_state,
             generator=generator,
             copies=copies,
             **arguments,
         )
         return defense.to(self.device), weights
+
+    def _rehearse(self, rule: type[Aggregator], arguments: dict[str, Any], vectors: Tensor) -> Tensor:
+        """Return what the rule would make of vectors, leaving its state and its generator alone."""
+        state, generator = self._rule_state, self._generators["rule"]
+        self._rule_state, self._generators["rule"] = copy.deepcopy(state), copy_generator(generator)
+        byzantine = vectors[self.h :]
+        copies = len(byzantine) if torch.equal(byzantine[1:], byzantine[:-1]) else 1
+        try:
+            return self._aggregate(rule, arguments, vectors, copies)[0]
+        finally:
+            self._rule_state, self._generators["rule"] = state, generator
 
     def _measure(
         self,
@@ -310,7 +327,7 @@ class ServerSimulation:
         if self.f == 0:
             attack = Vectors(None, None, 0)
         elif copies == self.f:
-            attack = Vectors(self._vectors[h], self.loss.new_zeros(()), self.f)
+            attack = Vectors(self._vectors[h], (self._vectors[h] * 0).sum(), self.f)  # NaN if they are not finite
         else:
             attack = Vectors(*mean_and_scatter(self._vectors[h:]), self.f)
         self.metrics.measure(

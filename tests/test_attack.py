@@ -91,7 +91,7 @@ def test_new_parts_are_one_new_file_each(keep: str, tmp_path: Path) -> None:
         template = tmp_path / "code" / room / "template.py"
         text = template.read_text(encoding="utf-8").replace('name="template"', f'name="{keep}"')
         template.with_name("copied.py").write_text(text, encoding="utf-8")
-    options = ["--gar-args", "power:2", "--attack-args", "scale:3", "--model-args", "hidden:5"]
+    options = ["--gar-args", "keep:5", "--attack-args", "scale:3", "--model-args", "hidden:5"]
     names = [word for flag in ("--gar", "--attack", "--model", "--dataset") for word in (flag, keep)]
     process = start([*names, *options, "--nb-steps", "5"], tmp_path, tmp_path / "code")
     out, err = process.communicate(timeout=120)

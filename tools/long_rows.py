@@ -39,6 +39,11 @@ def stack_rows(rows: Tensor | Sequence[Tensor], what: str) -> Tensor:
     return rows
 
 
+def shares_memory(x: Tensor, y: Tensor) -> bool:
+    """Return whether two tensors are views of one memory."""
+    return x.untyped_storage().data_ptr() == y.untyped_storage().data_ptr()
+
+
 def column_blocks(matrix: Tensor) -> Iterator[slice]:
     """Yield slices of the last axis of (…, k, d), each holding a block small enough for the cache."""
     d = matrix.shape[-1]

@@ -327,5 +327,44 @@ def test_missing_context_is_named() -> None:
 def test_name_used_twice_is_an_error() -> None:
     with pytest.raises(ImportError, match="'krum' is defined by"):
 
-        class Again(Aggregator, name="krum"):
+        class Again(gars["median"], name="krum"):
             pass
+
+
+def test_what_a_rule_writes_counts_and_not_what_it_inherits() -> None:
+    rows = torch.arange(15.0).reshape(5, 3)
+
+    class First(gars["krum"]):
+        @classmethod
+        def aggregate(cls, gradients: Tensor, /, *, f: int, **specialized: Any) -> Tensor:
+            return gradients[..., 0, :]
+
+    class Last(gars["median"]):
+        @classmethod
+        def weights(cls, gradients: Tensor, /, *, f: int, **specialized: Any) -> Tensor:
+            return torch.eye(gradients.shape[-2])[-1].expand(gradients.shape[:-1])
+
+    assert not First.is_weighted_mean()
+    result = First.aggregate(rows, f=1)
+    result += 1  # no view of the input
+    assert result.tolist() == [1.0, 2.0, 3.0]
+    assert rows[0].tolist() == [0.0, 1.0, 2.0]
+    assert Last.aggregate(rows, f=1).tolist() == Last.unchecked(rows, f=1).tolist() == [12.0, 13.0, 14.0]
+    assert Last.influence(rows[:4], rows[4:], f=1) == 1
+    with pytest.raises(TypeError, match="expected aggregate or weights, got neither"):
+
+        class Nothing(Aggregator, name="nothing"):
+            pass
+
+    with pytest.raises(TypeError, match="expected either aggregate or weights, got both"):
+
+        class Both(First):
+            aggregate, weights = First.unchecked, Last.weights
+
+
+@names
+def test_upper_bound_and_influence_without_byzantine_workers(name: str, gradients: Tensor) -> None:
+    bound = gars[name].upper_bound(n=N, f=0, d=D)
+    assert bound is None or bound > 0
+    share = gars[name].influence(gradients[0, 0], [], f=0)
+    assert share == 0 if gars[name].is_weighted_mean() else np.isnan(share)

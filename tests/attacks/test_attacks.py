@@ -3,6 +3,7 @@
 import functools
 import inspect
 import itertools
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -183,7 +184,18 @@ def test_search_spends_its_evaluations_and_keeps_the_strongest(name: str, parame
         damage = float((reached - honest.mean(dim=0)).square().sum())
         best_tried = max(float((vector - honest.mean(dim=0)).square().sum()) for vector in tried)
         assert damage == pytest.approx(best_tried)
-    assert damage > float((tried[0] - honest.mean(dim=0)).square().sum())  # than with a factor of 0
+    assert damage > float((tried[1] - honest.mean(dim=0)).square().sum())  # than with a factor of 0
+
+
+def test_search_takes_what_is_not_a_number_for_no_damage_and_goes_far() -> None:
+    honest = torch.ones(3, 1, dtype=torch.float64)
+
+    def damage_grows_until(limit: float) -> Callable[[Tensor], Tensor]:
+        return lambda vectors: vectors[3].where(vectors[3].abs() <= limit, torch.nan)
+
+    for limit, least in ((10.0, 8.0), (3_000.0, 2_000.0)):
+        byzantine = attacks.get("empire-strict").generate(honest, f=1, aggregate=damage_grows_until(limit), epsilon=-40)
+        assert -limit <= float(byzantine) <= -least
 
 
 def test_search_ends_once_it_cannot_get_closer() -> None:
@@ -223,6 +235,31 @@ def test_bad_factors(name: str, parameter: str) -> None:
 def test_unknown_attack_lists_the_known_ones() -> None:
     with pytest.raises(ValueError, match="unknown attack 'x', expected one of: alie, anticge, bulyan"):
         attacks.get("x")
+
+
+def test_attack_without_formula_and_attack_that_returns_its_input() -> None:
+    with pytest.raises(TypeError, match="expected generate, got none"):
+
+        class Nothing(Attack, name="nothing-for-a-test"):
+            pass
+
+    class Copy(Attack):
+        name = "copy"
+
+        @classmethod
+        def generate(cls, honest_gradients: Tensor, /, *, f: int, **specialized) -> Tensor:
+            return honest_gradients[..., :f, :]
+
+    honest = torch.ones(3, 2, requires_grad=True)
+    result = Copy.generate(honest, f=2)
+    result += 1
+    assert honest.sum() == 6
+
+
+@names
+def test_gradients_that_require_grad(name: str, honest: Tensor) -> None:
+    result = attacks.get(name).generate(honest.requires_grad_(), f=F)
+    assert not result.requires_grad
 
 
 def test_new_attack_is_registered_and_checked() -> None:

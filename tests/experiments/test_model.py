@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.testing import assert_close
+from torch.utils.checkpoint import checkpoint
 
 from experiments import models
 from experiments.batches import Batches
@@ -338,3 +339,75 @@ def test_channels_last_keeps_the_values() -> None:
         result = models.channels_last(images)
         assert torch.equal(result, images)
         assert result.stride() == (30 * channels, 1, 5 * channels, channels)
+
+
+class Frozen(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(4, 5), nn.Linear(5, 3)
+        self.first.requires_grad_(False)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.second(self.first(inputs).relu()).log_softmax(1)
+
+
+def test_frozen_parameters_are_not_trained() -> None:
+    module = Frozen().double()
+    frozen = module.first.weight.clone()
+    model = Model(module)
+    assert model.d == 5 * 3 + 3
+    batch = batches((4,), (4, 4), 3)
+    model.prepare(batch.inputs, batch.targets, NLL)
+    assert model.one_by_one == "some of its parameters are frozen"
+    out = torch.empty(2, model.d, dtype=torch.float64)
+    model.gradients(batch, NLL, out=out)
+    model.parameters -= out[0]
+    assert torch.equal(module.first.weight, frozen)
+    assert out.any(dim=1).all()
+
+
+class Aliased(nn.Module):
+    """Keeps a parameter a second time, where no list of parameters shows it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 3)
+        self.cache = [self.layer.weight]
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return F.linear(inputs, self.cache[0], self.layer.bias).log_softmax(1)
+
+
+class Recomputed(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(4, 5), nn.Linear(5, 3)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        hidden = checkpoint(lambda x: self.first(x).tanh(), inputs, use_reentrant=False)
+        return self.second(hidden).log_softmax(1)
+
+
+@pytest.mark.parametrize("cls", [Aliased, Recomputed])
+def test_loop_over_workers_is_right_for_unusual_modules(cls: type[nn.Module]) -> None:
+    model = Model(cls().double())
+    batch = batches((4,), (4, 4), 3)
+    points = torch.stack([model.parameters + 0.1, model.parameters - 0.2])
+    before = model.parameters.clone()
+    model.one_by_one = "to test it"
+    out = torch.empty_like(points)
+    model.gradients(batch, NLL, out=out, parameters=points)
+    assert torch.equal(model.parameters, before)
+    for row, point, inputs, targets in zip(out, points, batch.inputs.split(4), batch.targets.split(4), strict=True):
+        model.parameters.copy_(point)
+        gradients = torch.autograd.grad(F.nll_loss(model.module(inputs), targets), model.module.parameters())
+        assert_close(row, torch.cat([gradient.flatten() for gradient in gradients]))
+
+
+def test_batch_too_small_to_train_on() -> None:
+    model = Model(nn.Sequential(nn.Flatten(), nn.BatchNorm1d(64), nn.Linear(64, 10), nn.LogSoftmax(1)).double())
+    batch = batches((1, 8, 8), (8,))
+    model.prepare(batch.inputs, batch.targets, NLL, smallest=2)
+    model.prepare(batch.inputs, batch.targets, NLL, train=False, smallest=1)
+    with pytest.raises(UserError, match="--batch-size: a pass over the training samples has a batch of 1, on which"):
+        model.prepare(batch.inputs, batch.targets, NLL, smallest=1)
