@@ -396,7 +396,7 @@ def test_loop_over_workers_is_right_for_unusual_modules(cls: type[nn.Module]) ->
     before = model.parameters.clone()
     model.one_by_one = "to test it"
     out = torch.empty_like(points)
-    model.gradients(batch, NLL, out=out, parameters=points)
+    model.gradients(batch, Loss("nll"), out=out, parameters=points)
     assert torch.equal(model.parameters, before)
     for row, point, inputs, targets in zip(out, points, batch.inputs.split(4), batch.targets.split(4), strict=True):
         model.parameters.copy_(point)

@@ -203,7 +203,7 @@ def test_largest_factor_of_zero_is_said_once(capsys: pytest.CaptureFixture) -> N
 
 
 def test_model_whose_gradients_are_computed_one_by_one_is_said(capsys: pytest.CaptureFixture) -> None:
-    line = "--nb-steps 1 --model torchvision-efficientnet_b0 --nb-workers 1 --nb-decl-byz 0 --batch-size 2"
+    line = "--nb-steps 1 --model torchvision-efficientnet_b0 --nb-workers 1 --nb-decl-byz 0 --batch-size 3"
     assert run(f"{line} --evaluation-delta 0") == 0
     assert capsys.readouterr().out.count("gradients are computed one worker after another: it draws random") == 1
 
