@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import os
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -85,10 +86,10 @@ class RunConfig:
     seed: int = option(1, "seed of all randomness; negative: a fresh one, recorded")
     device: str = option("auto", "where the run computes: auto, cpu, cuda or cuda:<index>", metavar="DEVICE")
     device_gar: str = option("same", "where the rule computes: same, cpu, cuda or cuda:<index>", metavar="DEVICE")
-    threads: int | None = option(None, "CPU threads; by default as many as cores", at_least=1)
+    threads: int | None = option(None, "CPU threads; by default as many as cores", at_least=1, at_most=1024)
     nb_steps: int = option(300, "training steps, after those of a checkpoint; negative: no limit", decides=False)
 
-    nb_workers: int = option(11, "workers, Byzantine ones included", at_least=1)
+    nb_workers: int = option(11, "workers, Byzantine ones included", at_least=1, at_most=10**6)
     nb_decl_byz: int = option(4, "Byzantine workers the rule must tolerate", at_least=0)
     nb_real_byz: int | None = option(
         None,
@@ -117,7 +118,7 @@ class RunConfig:
     batch_size: int = option(25, "training samples per worker and step", at_least=1)
     batch_size_test: int = option(100, "test samples per batch of an evaluation", at_least=1)
     batch_size_test_reps: int | None = option(
-        None, "batches per evaluation; by default as many as the test set has", at_least=1
+        None, "batches per evaluation; by default as many as the test set has", at_least=1, at_most=10**6
     )
     no_transform: bool = option(False, "leave out the dataset's normalisation and random flips")
     test_augment: bool = option(False, "also change test samples at random, as the ICLR 2021 code did")
@@ -165,7 +166,9 @@ class RunConfig:
     gradient_clip: float | None = option(None, "largest norm of a sampled gradient", more_than=0)
     nb_local_steps: int = option(1, "SGD steps of each worker per step of the server", at_least=1)
 
-    nb_for_study: int = option(1, "gradients sampled per step for the study, at least the honest ones; 0: no study")
+    nb_for_study: int = option(
+        1, "gradients sampled per step for the study, at least the honest ones; 0: no study", at_least=0, at_most=10**6
+    )
     nb_for_study_past: int = option(1, "past average gradients that the curvature looks at", at_least=1)
     evaluation_delta: int = option(10, "steps between evaluations; 0: none", at_least=0)
     checkpoint_delta: int = option(0, "steps between checkpoints; 0: only when interrupted", decides=False, at_least=0)
@@ -186,6 +189,8 @@ class RunConfig:
         self._check_model()
         if self.learning_rate_schedule is not None:
             parse_schedule(self.learning_rate_schedule)
+        if self.folder().name in ("", ".."):
+            raise UserError(f"--result-directory: expected the name of a folder, got {self.result_directory!r}")
         for flag, name in (("--device", self.device), ("--device-gar", self.device_gar)):
             _check_device_name(flag, name)
 
@@ -199,17 +204,17 @@ class RunConfig:
 
     def _check_workers(self) -> None:
         n, f = self.nb_workers, self.nb_decl_byz
-        if self.nb_real_byz >= n:
-            raise UserError(
-                f"--nb-real-byz: expected 0 to {n - 1}, at least one worker being honest, got {self.nb_real_byz}"
-            )
+        for flag, number in (("--nb-real-byz", self.nb_real_byz), ("--nb-decl-byz", f)):
+            if number >= n:
+                raise UserError(f"{flag}: expected 0 to {n - 1}, at least one worker being honest, got {number}")
         if self.nb_real_byz and self.attack is None:
             raise UserError(f"--attack: expected one of {', '.join(attacks)} for {self.nb_real_byz} Byzantine workers")
         for rule, arguments, _ in self.rules():
             try:
                 rule.check(n=n, f=f, **arguments)
             except (ValueError, TypeError) as error:
-                raise UserError(f"--gar, --nb-workers, --nb-decl-byz: {error}") from error
+                flags = "--gars" if self.gars is not None else "--gar, --gar-args"
+                raise UserError(f"{flags}, --nb-workers, --nb-decl-byz: {error}") from error
         if self.attack is None:
             if self.attack_args:
                 raise UserError("--attack-args: expected --attack as well")
@@ -228,7 +233,7 @@ class RunConfig:
                 **specialized,
             )
         except (ValueError, TypeError) as error:
-            raise UserError(f"--attack: {error}") from error
+            raise UserError(f"--attack, --attack-args: {error}") from error
 
     def _check_model(self) -> None:
         models.check(self.model, self.model_args)
@@ -244,6 +249,8 @@ class RunConfig:
 
     def rules(self) -> list[tuple[type[Aggregator], dict[str, Any], float]]:
         """Return the rules that may be drawn, each with its arguments and its frequency."""
+        if self.gars is not None and self.gar_args:
+            raise UserError("--gar-args: expected none with --gars, whose rules bring their own")
         if self.gars is None:
             return [(aggregators.get(self.gar), _rule_arguments(self.gar, self.gar_args, "--gar-args"), 1.0)]
         rules = []
@@ -282,7 +289,9 @@ class RunConfig:
 
     def folder(self) -> Path:
         """Return the run's own result folder."""
-        return Path("results-data") / self.name if self.result_directory is None else Path(self.result_directory)
+        if self.result_directory is None:
+            return Path("results-data") / self.name
+        return Path(os.path.normpath(self.result_directory))
 
     def differences(self, other: "RunConfig") -> list[str]:
         """Return the names of the fields that decide numbers and differ; of devices only the kind decides."""
@@ -345,8 +354,13 @@ def _check_field(field: dataclasses.Field, value: Any) -> None:
     tests = {"≥": lambda limit: value >= limit, "≤": lambda limit: value <= limit}
     tests |= {">": lambda limit: value > limit, "<": lambda limit: value < limit}
     if (kind is float and not math.isfinite(value)) or not all(tests[sign](limit) for sign, limit in limits.items()):
-        wanted = " and ".join(f"{sign} {limit:g}" for sign, limit in limits.items()) or "a finite number"
-        raise UserError(f"{flag}: expected {wanted}, got {value}")
+        wanted = " and ".join(f"{sign} {limit:g}" for sign, limit in limits.items())
+        finite = "a finite number" if kind is float and not math.isfinite(value) else ""
+        raise UserError(f"{flag}: expected {' '.join(filter(None, (finite, wanted)))}, got {value}")
+    if kind is int and abs(value) >= 2**63:
+        raise UserError(f"{flag}: expected a whole number of at most 63 bits, got one of {value.bit_length()}")
+    if kind is str and not value.isprintable():
+        raise UserError(f"{flag}: expected printable characters, got {value!r}")
     choices = field.metadata["choices"]
     if choices and value not in choices:
         if isinstance(choices, Registry):

@@ -33,7 +33,7 @@ def on_this_machine(config: RunConfig) -> RunConfig:
         count = torch.cuda.device_count() if kind == "cuda" else 0
         if kind == "cuda" and int(index or 0) >= count:
             found = f"{count} of them" if count else "none"
-            raise UserError(f"{flag}: expected a GPU for {name}, found {found}; use --device cpu")
+            raise UserError(f"{flag}: expected a GPU for {name}, found {found}; use {flag} cpu")
     return replace(config, device=device, threads=config.threads or torch.get_num_threads())
 
 

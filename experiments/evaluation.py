@@ -1,6 +1,9 @@
 """Accuracy on test batches."""
 
+from collections.abc import Iterator
+
 import torch
+from torch import Tensor
 
 from experiments.criteria import Criterion
 from experiments.model import Model
@@ -28,20 +31,34 @@ class Evaluator:
     @torch.no_grad()
     def accuracy(self, model: Model) -> float:
         """Return the mean score of the samples in the next batches, from 0 to 1."""
-        indices, _ = self.stream.indices(self.batch_size, self.repetitions)
-        size, right = model.samples_per_pass(), torch.zeros((), dtype=torch.float64, device=indices.device)
-        if self.stream.augmentation is not None:
-            for chunk in indices.split(size):
+        return (self._of_augmented if self.stream.augmentation else self._of_plain)(model)
+
+    def _drawn(self) -> Iterator[Tensor]:
+        """Yield the indices of the samples to look at, a pass over the test set or less at a time."""
+        batches_per_pass = -(-len(self.stream.samples) // self.batch_size)
+        for first in range(0, self.repetitions, batches_per_pass):
+            yield self.stream.indices(self.batch_size, min(batches_per_pass, self.repetitions - first))[0]
+
+    def _of_augmented(self, model: Model) -> float:
+        right, seen = torch.zeros((), dtype=torch.float64, device=model.parameters.device), 0
+        for indices in self._drawn():
+            for chunk in indices.split(model.samples_per_pass()):
                 batch = self.stream.gather(chunk, (len(chunk),))
                 right += self.criterion(model.predict(batch.inputs), batch.targets).sum()
-            return float(right) / len(indices)
-        # A sample's score does not depend on its batch: each is computed once, however often it was drawn.
-        drawn, counts = indices.unique(return_counts=True)
+            seen += len(indices)
+        return float(right) / seen
+
+    def _of_plain(self, model: Model) -> float:
+        """Compute each sample once, however often it was drawn: its score does not depend on its batch."""
         samples = self.stream.samples
-        whole = len(drawn) == len(samples)
-        for chunk, weights in zip(drawn.split(size), counts.split(size), strict=True):
-            first = int(chunk[0]) if whole else 0
-            part = slice(first, first + len(chunk)) if whole else chunk  # a slice is not copied
+        counts = torch.zeros(len(samples), dtype=torch.int64, device=model.parameters.device)
+        for indices in self._drawn():
+            counts += torch.bincount(indices, minlength=len(samples))
+        drawn, size = counts.nonzero().squeeze(1), model.samples_per_pass()
+        right = torch.zeros((), dtype=torch.float64, device=counts.device)
+        for first in range(0, len(drawn), size):
+            # all of them are a slice, which is not copied
+            part = slice(first, first + size) if len(drawn) == len(samples) else drawn[first : first + size]
             scores = self.criterion(model.predict(samples.inputs[part]), samples.targets[part])
-            right += (scores * weights).sum()
-        return float(right) / len(indices)
+            right += (scores * counts[part]).sum()
+        return float(right) / int(counts.sum())

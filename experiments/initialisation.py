@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from tools.errors import UserError
+from tools.errors import UserError, one_line
 
 initialisers: dict[str, Callable[..., Tensor]] = {
     name.removesuffix("_"): getattr(nn.init, name)
@@ -40,5 +40,5 @@ def initialise(
             initialisers[function](parameter, **arguments)
         except (ValueError, TypeError, RuntimeError) as error:
             raise UserError(
-                f"{flag} {function}: it cannot fill {name} of shape {tuple(parameter.shape)}: {error}"
+                f"{flag} {function}: it cannot fill {name} of shape {tuple(parameter.shape)}: {one_line(error)}"
             ) from error

@@ -16,6 +16,9 @@ LOSSES: dict[str, type[nn.Module]] = {
 """Loss classes of torch by lower-case name without "Loss": nll, crossentropy, bce, mse …"""
 
 
+REPLACED = ("size_average", "reduce")  # by reduction
+
+
 def get(name: str) -> type[nn.Module]:
     """Return a loss class of torch by its short name; an unknown one raises a UserError that lists the known ones."""
     if name not in LOSSES:
@@ -43,9 +46,11 @@ class Loss:
         self, name: str, arguments: dict[str, Any] | None = None, l1: float = 0.0, l2: float = 0.0, device: Any = "cpu"
     ) -> None:
         cls, arguments = get(name), arguments or {}
-        known = inspect.signature(cls).parameters
+        known = [name for name in inspect.signature(cls).parameters if name not in REPLACED]
         if unknown := [key for key in arguments if key not in known]:
             raise UserError(f"--loss-args: {name} has no argument {unknown[0]!r}, expected: {', '.join(known)}")
+        if arguments.get("reduction", "mean") in ("none", None):
+            raise UserError("--loss-args: expected reduction:mean or sum, got none: a worker's loss is one number")
         arguments = {
             key: torch.tensor(value, dtype=torch.float32, device=device) if isinstance(value, list) else value
             for key, value in arguments.items()
@@ -54,8 +59,6 @@ class Loss:
             self.whole = cls(**arguments)
         except (TypeError, ValueError) as error:
             raise UserError(f"--loss-args: {name} does not take {arguments}: {error}") from error
-        if self.whole.reduction == "none":
-            raise UserError("--loss-args: expected reduction:mean or sum, got none: a worker's loss is one number")
         if any(True for _ in self.whole.parameters()):
             raise UserError(f"--loss {name}: it has parameters of its own, which no worker would train")
         # Where the mean over a batch is the mean of its samples' losses, one call serves the batches of all workers.

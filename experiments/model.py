@@ -180,6 +180,7 @@ class Model:
         self._set_mode(train)
         try:
             with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # torch's advice on losses
                 warnings.filterwarnings("error", message="Using a target size")  # torch would broadcast
                 self.changes_inputs = False
                 self._try(self._one_by_one, expendable, loss, points, before)
@@ -275,6 +276,8 @@ def _flatten(module: nn.Module) -> Tensor:
     parameters = trainable(module)
     if not parameters:
         raise UserError("--model: expected a model with parameters to train, got none")
+    if not all(parameter.numel() for parameter in parameters):
+        raise UserError("--model-args: expected sizes of at least 1, got a model that has parameters without values")
     flat = torch.cat([parameter.detach().flatten() for parameter in parameters])
     for parameter, part in zip(parameters, flat.split([p.numel() for p in parameters]), strict=True):
         parameter.data = part.view(parameter.shape)

@@ -18,6 +18,8 @@ class _Prompt(code.InteractiveConsole):
             return super().raw_input(prompt)
         except KeyboardInterrupt:  # the base class would ask again
             raise EOFError from None
+        except (ValueError, RuntimeError):  # exit() closes the input, or there was none
+            raise EOFError from None
 
 
 def ask(simulation: ServerSimulation, config: RunConfig, interruption: Interruption) -> None:

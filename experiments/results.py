@@ -115,7 +115,9 @@ class ResultDirectory:
         """Write `timing`, the seconds by phase, those of the part of the run before a checkpoint included."""
         phases = {**dict.fromkeys(self._earlier, 0.0), **seconds}
         lines = [f"{phase}\t{self._earlier.get(phase, 0.0) + spent:.6f}\n" for phase, spent in phases.items()]
-        (self.pending / "timing").write_text("# Phase\tSeconds\n" + "".join(lines), encoding="utf-8")
+        unfinished = self.pending / ".timing.unfinished"
+        unfinished.write_text("# Phase\tSeconds\n" + "".join(lines), encoding="utf-8")
+        unfinished.replace(self.pending / "timing")
 
     def finish(self) -> None:
         """Close everything and rename the folder to its final name."""
@@ -151,7 +153,10 @@ def _cut(path: Path, step: int) -> None:
     if path.exists():
         lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
         whole = [line for line in lines if line.endswith("\n")]  # a killed run may leave half a line
-        kept = [line for line in whole if line.startswith("#") or int(line.split("\t")[0]) < step]
+        try:
+            kept = [line for line in whole if line.startswith("#") or int(line.split("\t")[0]) < step]
+        except ValueError as error:
+            raise UserError(f"--load-checkpoint: expected rows that begin with a step in {path}: {error}") from error
         shortened = path.with_name(f".{path.name}.shortened")
         shortened.write_text("".join(kept), encoding="utf-8")
         shortened.replace(path)
@@ -160,8 +165,11 @@ def _cut(path: Path, step: int) -> None:
 def _read_timing(path: Path) -> dict[str, float]:
     if not path.exists():
         return {}
-    rows = (line.split("\t") for line in path.read_text(encoding="utf-8").splitlines() if not line.startswith("#"))
-    return {phase: float(seconds) for phase, seconds in rows}
+    rows = [line.split("\t") for line in path.read_text(encoding="utf-8").splitlines() if not line.startswith("#")]
+    try:
+        return {phase: float(seconds) for phase, seconds in rows}
+    except ValueError:  # damaged; nothing hangs on it
+        return {}
 
 
 def _format(*integers: int, floats: Iterable[float]) -> str:

@@ -1,6 +1,8 @@
 """One run, from its configuration to its result directory."""
 
+import errno
 import math
+import shlex
 import time
 import traceback
 from dataclasses import fields
@@ -8,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments import datasets
-from experiments.checkpoints import Checkpoint, checkpoint_path, load_checkpoint, save_checkpoint
+from experiments.checkpoints import Checkpoint, checkpoint_path, load_checkpoint, restore, save_checkpoint
 from experiments.config import SECTIONS, RunConfig
 from experiments.datasets import Data
 from experiments.environment import choose_seed, describe, on_this_machine, settings
@@ -18,9 +20,10 @@ from experiments.prompt import ask
 from experiments.results import ResultDirectory
 from experiments.server import ServerSimulation
 from tools.console import Console, make_tree
-from tools.errors import UserError
+from tools.errors import UserError, one_line
 
 FLUSH_INTERVAL_S = 0.5
+UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
 
 
 def run(config: RunConfig, console: Console) -> Path:
@@ -37,12 +40,13 @@ def run(config: RunConfig, console: Console) -> Path:
     if config.tensorboard:
         check_tensorboard()
     with settings(config):
-        checkpoint = load_checkpoint(config.load_checkpoint, config) if config.load_checkpoint else None
+        path = config.load_checkpoint
+        checkpoint = None if path is None else load_checkpoint(path, config)
         seed = checkpoint.seed if checkpoint else choose_seed(config)
         data = load_data(config)
-        simulation = ServerSimulation(config, data, seed)
+        simulation = _build(config, data, seed)
         if checkpoint:
-            simulation.load_state_dict(checkpoint.state)
+            restore(simulation, checkpoint)
         simulation.clock.add("start", time.perf_counter() - start)
         continued = (checkpoint.path.parent, checkpoint.step) if checkpoint else None
         with ResultDirectory(config.folder(), continued) as results, Interruption() as interruption:
@@ -57,6 +61,18 @@ def load_data(config: RunConfig) -> Data:
         config.dataset, Path(config.data_directory), transform=not config.no_transform, **config.dataset_args
     )
     return data.to(config.device)
+
+
+def _build(config: RunConfig, data: Data, seed: int) -> ServerSimulation:
+    try:
+        return ServerSimulation(config, data, seed)
+    except (MemoryError, RuntimeError) as error:
+        if "memory" not in str(error) and "size" not in str(error):
+            raise
+        raise UserError(
+            f"--nb-workers, --nb-for-study, --nb-for-study-past, --model: expected what fits into memory, got more "
+            f"({one_line(error)})"
+        ) from error
 
 
 class _Training:
@@ -96,9 +112,10 @@ class _Training:
         except (Interrupted, KeyboardInterrupt):
             self._close()
             raise
-        except OSError as error:
-            raise UserError(f"--result-directory: cannot write to {self.results.pending}: {error.strerror}") from error
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, OSError) and error.errno in UNWRITABLE:
+                what = f"cannot write to {self.results.pending}: {error.strerror}"
+                raise UserError(f"--result-directory: {what}; make room, or name another folder") from error
             self.results.err_log.write(traceback.format_exc())
             self.results.fail()
             raise
@@ -113,7 +130,9 @@ class _Training:
             self.results.write_study([])  # the header, even of a run of no steps
         if self.simulation.model.one_by_one:
             self.console.say(f"gradients are computed one worker after another: {self.simulation.model.one_by_one}")
-        if self.config.attack is not None:
+        if self.config.attack is not None and self.simulation.f == 0:
+            self.console.say(f"nobody attacks: --nb-real-byz is 0, whatever --attack {self.config.attack} would do")
+        elif self.config.attack is not None:
             attack, arguments = self.config.attack_and_arguments()
             if notice := attack.notice(h=self.simulation.h, f=self.simulation.f, **arguments):
                 self.console.say(notice)
@@ -126,14 +145,15 @@ class _Training:
                 self._stop()
             if config.checkpoint_delta and step % config.checkpoint_delta == 0 and step != self.saved:
                 self._save()
-            if config.evaluation_delta and step % config.evaluation_delta == 0:
-                self._evaluate()
             if config.user_input_delta and step % config.user_input_delta == 0 and step != self.first:
                 self._flush()
                 with self.console.paused():
                     ask(simulation, config, self.interruption)
                 if self.interruption.signal is not None:
                     self._stop()
+            # After all that may end the run here: its continuation evaluates at this step, from the same test stream
+            if config.evaluation_delta and step % config.evaluation_delta == 0:
+                self._evaluate()
             if step >= self.last:
                 return
             simulation.step()
@@ -196,7 +216,7 @@ class _Training:
 
     def _stop(self) -> None:
         step, number = self.simulation.step_index, self.interruption.signal
-        path = self._save()
+        path = shlex.quote(str(self._save()))
         left = "" if math.isinf(self.last) else f" --nb-steps {self.last - step}"
         message = f"interrupted after step {step}; to continue, repeat the command with --load-checkpoint {path}{left}"
         raise Interrupted(number, message)

@@ -8,6 +8,7 @@ from experiments.config import RunConfig
 from experiments.losses import Loss
 from experiments.model import Model
 from experiments.per_worker import NoiseSeeds
+from tools.long_rows import squared_norms
 from tools.seeding import derive_seed
 
 
@@ -84,8 +85,7 @@ class WorkerGradients:
             update_statistics=update_statistics,
         )
         if self.config.gradient_clip is not None:
-            norms = torch.linalg.vector_norm(out, dim=1, keepdim=True)
-            exceeding = norms > self.config.gradient_clip
-            if out.is_cuda or exceeding.any():  # on the CPU, looking is cheaper than writing
-                out.mul_((self.config.gradient_clip / norms).where(exceeding, 1))
+            factors = self.config.gradient_clip / squared_norms(out).sqrt()
+            if out.is_cuda or (factors < 1).any():  # on the CPU, looking is cheaper than writing
+                out.mul_(factors.where(factors < 1, 1).to(out.dtype).unsqueeze(1))
         return losses

@@ -9,6 +9,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
+
+settings.register_profile("steady", deadline=None, derandomize=True)  # machines are shared, and results repeat
+settings.load_profile("steady")
 
 
 @pytest.fixture(scope="session")

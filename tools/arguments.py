@@ -34,7 +34,7 @@ def parse_pairs(texts: Iterable[str]) -> dict[str, Any]:
         key, colon, value = text.partition(":")
         key = key.strip().replace("-", "_")
         if not colon or not key.isidentifier():
-            raise UserError(f"expected key:value pairs such as m:1, got {text!r}")
+            raise UserError(f"expected key:value pairs such as name:1, got {text!r}")
         if key in pairs:
             raise UserError(f"expected each key once, got {key!r} twice")
         pairs[key] = parse_value(value.strip())

@@ -34,9 +34,15 @@ class Console:
         """Whether somebody sees a live line."""
         return self._out.is_terminal
 
+    def _print(self, what: Text | Tree) -> None:
+        try:
+            self._out.print(what)
+        except OSError:  # nobody can read it, which is no reason to lose the run
+            self._out.quiet = True
+
     def say(self, text: str) -> None:
         """Print a line, above the live line if there is one."""
-        self._out.print(Text(text))
+        self._print(Text(text))
         if self._logs:
             print(text, file=self._logs[0], flush=True)
 
@@ -51,7 +57,7 @@ class Console:
 
     def show(self, tree: Tree) -> None:
         """Print a tree."""
-        self._out.print(tree)
+        self._print(tree)
         if self._logs:
             print(render(tree), file=self._logs[0], flush=True)
 

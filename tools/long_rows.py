@@ -74,7 +74,7 @@ def column_moments(matrix: Tensor) -> tuple[Tensor, Tensor]:
 def squared_norms(matrix: Tensor, centre: Tensor | None = None) -> Tensor:
     """Return the squared norms of the rows, or of their differences to a centre, (…, k, d) → (…, k) in float64.
 
-    Summed in the rows' own dtype unless a square there is too large or too small to be exact; waits for the GPU.
+    Summed in float64 on the GPU, on the CPU in the rows' own dtype unless a square is too large or too small for it.
     """
 
     def add_up(dtype: torch.dtype) -> Tensor:
@@ -84,6 +84,8 @@ def squared_norms(matrix: Tensor, centre: Tensor | None = None) -> Tensor:
             total += torch.linalg.vector_norm(part, dim=-1, dtype=dtype).double().square_()
         return total
 
+    if matrix.is_cuda:
+        return add_up(torch.float64)
     squares = add_up(matrix.dtype)
     if matrix.dtype == torch.float64 or bool((squares.isfinite() & (squares > smallest_square(matrix.dtype))).all()):
         return squares

@@ -197,6 +197,8 @@ def fetch(name: str, directory: Path, folder: str, download: Callable[[Path], No
     Raises:
         UserError: the download, or writing it, failed.
     """
+    if directory.exists() and not directory.is_dir():
+        raise UserError(f"--data-directory: expected a folder, got the file {directory}")
     created = not directory.exists()
     try:
         directory.mkdir(parents=True, exist_ok=True)

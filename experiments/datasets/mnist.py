@@ -42,7 +42,12 @@ class MNIST(ImageDataset, name="mnist"):
         # torchvision would read the same bytes, and take over a second to import
         train, train_classes, test, test_classes = (read_idx(folder / file) for file in FILES)
         for images, classes in ((train, train_classes), (test, test_classes)):
-            if images.dim() != 3 or classes.shape != images.shape[:1] or classes.max() >= cls.num_outputs:
+            if (
+                images.dim() != 3
+                or classes.shape != images.shape[:1]
+                or not len(classes)
+                or classes.max() >= cls.num_outputs
+            ):
                 raise UserError(
                     f"{folder}: expected images and as many classes from 0 to {cls.num_outputs - 1}, got arrays of "
                     f"shapes {tuple(images.shape)} and {tuple(classes.shape)}"

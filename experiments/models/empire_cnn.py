@@ -30,7 +30,8 @@ class EmpireCNN(Architecture, name="empire-cnn"):
         if len(input_shape) != 3 or min(input_shape[1:]) < 4:
             raise UserError(f"empire-cnn: expected images of at least 4×4, got samples of shape {input_shape}")
         channels, height, width = input_shape
-        hidden = hidden or (256 if num_outputs == 100 else 128)
+        if hidden is None:
+            hidden = 256 if num_outputs == 100 else 128
         self.maps = nn.Sequential(block(channels, 64, dropout), block(64, 128, dropout))
         self.classes = nn.Sequential(
             *(nn.Linear(128 * (height // 4) * (width // 4), hidden), nn.ReLU(), nn.Dropout(dropout)),

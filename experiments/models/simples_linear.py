@@ -14,7 +14,7 @@ class SimplesLinear(Architecture, name="simples-linear"):
         self, input_shape: tuple[int, ...], num_outputs: int, *, din: int | None = None, dout: int | None = None
     ) -> None:
         super().__init__()
-        self.linear = nn.Linear(din or math.prod(input_shape), dout or num_outputs)
+        self.linear = nn.Linear(math.prod(input_shape) if din is None else din, num_outputs if dout is None else dout)
 
     def forward(self, inputs: Tensor) -> Tensor:
         return self.linear(inputs.flatten(1))

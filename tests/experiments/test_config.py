@@ -12,6 +12,8 @@ from experiments.config import RunConfig
 from experiments.datasets import datasets
 from tools.errors import UserError
 
+PRINTABLE = "ab C-_é日"
+
 configs = st.builds(
     RunConfig,
     seed=st.integers(-5, 10**9),
@@ -24,8 +26,8 @@ configs = st.builds(
     dataset=st.sampled_from(sorted(datasets)),
     batch_size=st.integers(1, 1_000),
     no_transform=st.booleans(),
-    data_directory=st.text(min_size=1),
-    result_directory=st.none() | st.text(),
+    data_directory=st.text(PRINTABLE),
+    result_directory=st.none() | st.text(PRINTABLE, min_size=1),
     init_multi=st.none() | st.sampled_from(["xavier_uniform", "xavier_uniform_", "normal_"]),
     learning_rate=st.floats(0, 1e6),
     learning_rate_decay=st.floats(-1e9, 1e9),
@@ -48,7 +50,6 @@ def test_arguments_survive_the_command_line() -> None:
     config = RunConfig(
         nb_decl_byz=2,
         gar="krum",
-        gar_args={"m": 3},
         attack="bulyan",
         attack_args={"target_idx": "all", "factor": -4.0, "negative": True},
         model="simples-full",

@@ -281,7 +281,7 @@ BAD = [
     ("--criterion-args k:11", "top-k: expected at least 11 outputs"),
     ("--init-multi dirac", "--init-multi dirac: it cannot fill first.weight"),
     ("--init-mono xavier_uniform", "--init-mono xavier_uniform: it cannot fill first.bias of shape (64,)"),
-    ("--attack bulyan --attack-args target_idx:4810", "--attack: bulyan: expected target_idx from -4810 to 4809"),
+    ("--attack bulyan --attack-args target_idx:4810", "--attack, --attack-args: bulyan: expected target_idx from -4810 to 4809"),
     ("--device cuda:99", "--device: expected a GPU for cuda:99, found"),
     ("--device-gar cuda:99", "--device-gar: expected a GPU for cuda:99, found"),
     ("--load-checkpoint nowhere", "--load-checkpoint: cannot read nowhere: No such file or directory"),

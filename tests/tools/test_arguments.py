@@ -51,7 +51,7 @@ def test_hyphens_in_keys_count_as_underscores() -> None:
 
 @pytest.mark.parametrize("text", ["m", ":1", "1x:2", "a b:3"])
 def test_not_a_pair(text: str) -> None:
-    with pytest.raises(UserError, match="expected key:value pairs such as m:1"):
+    with pytest.raises(UserError, match="expected key:value pairs such as name:1"):
         parse_pairs([text])
 
 
