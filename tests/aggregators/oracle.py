@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -32,8 +33,10 @@ def assert_agrees(name: str, oracle: Callable[..., np.ndarray], **arguments: Any
             rows = random_rows(n, f, d, seed)
             expected = oracle(rows, f, **arguments)
             for dtype, tolerance in ((torch.float64, 1e-10), (torch.float32, 2e-5)):
-                result = rule.aggregate(torch.tensor(rows, dtype=dtype), f=f, **arguments)
-                np.testing.assert_allclose(result.numpy(), expected, rtol=tolerance, atol=tolerance)
+                for block_elements in (2**19, 2**12):  # the long ones also in several blocks
+                    with patch("tools.long_rows.CPU_BLOCK_ELEMENTS", block_elements):
+                        result = rule.aggregate(torch.tensor(rows, dtype=dtype), f=f, **arguments)
+                    np.testing.assert_allclose(result.numpy(), expected, rtol=tolerance, atol=tolerance)
 
 
 def pairwise(rows: np.ndarray) -> np.ndarray:

@@ -12,7 +12,7 @@ from experiments.config import RunConfig
 from experiments.datasets import datasets
 from tools.errors import UserError
 
-PRINTABLE = "ab C-_é日"
+PRINTABLE = "ab C_é日"  # argparse drops a value of two hyphens
 
 configs = st.builds(
     RunConfig,

@@ -126,3 +126,36 @@ def test_vectors_in_parts_are_as_the_whole(first: int, second: int, seed: int) -
     assert_close(parts.average, whole.average)
     assert_close(parts.scatter, whole.scatter)
     assert_close(parts.deviation, rows.var(dim=0).sum().sqrt())
+
+
+def test_curvature_recovers_from_an_average_that_was_not_finite() -> None:
+    draw = np.random.default_rng(0)
+    past, history, expected = 2, [], []
+    metrics = StudyMetrics(torch.zeros(D, dtype=torch.float64), past=past, momentum=MU)
+    for step in range(7):
+        rows = draw.normal(size=(H, D)) + 1
+        if step == 2:
+            rows[1, 3] = np.inf
+        history.append(rows)
+        part = Vectors(*mean_and_scatter(torch.tensor(rows)), H)
+        settings = {"parameters": torch.zeros(D, dtype=torch.float64), "defense": part.average, "acceptation": None}
+        metrics.measure(step, 0, loss=torch.zeros(()), sampled=part, honest=part, attack=part, **settings)
+        with np.errstate(invalid="ignore"):
+            expected.append(direct(history, rows, rows, rows.mean(axis=0), past)[-1])
+    curvatures = [row[-2] for row in metrics.flush()]
+    expected[3:5] = [math.nan] * 2
+    np.testing.assert_allclose(curvatures, expected, rtol=1e-9)
+
+
+def test_vectors_too_long_or_too_short_for_the_squares_of_float32() -> None:
+    for scale in (1e25, 1e-25):
+        rows = scale * (torch.randn(H, D, generator=torch.Generator().manual_seed(0)) + 1)
+        part = Vectors(*mean_and_scatter(rows), H)
+        metrics = StudyMetrics(torch.zeros(D), past=1, momentum=MU)
+        settings = {"parameters": torch.zeros(D), "defense": part.average, "acceptation": None}
+        metrics.measure(0, 0, loss=torch.zeros(()), sampled=part, honest=part, attack=part, **settings)
+        (row,) = metrics.flush()
+        wide = rows.double().numpy()
+        assert row[4] == pytest.approx(deviation(wide), rel=1e-4)
+        assert row[7] == pytest.approx(np.linalg.norm(wide.mean(axis=0)), rel=1e-4)
+        assert row[15:21] == pytest.approx([1] * 6)

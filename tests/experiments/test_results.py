@@ -73,12 +73,23 @@ def test_failed_is_named_so(tmp_path: Path) -> None:
 def test_continuing_in_the_same_folder_cuts_and_appends(tmp_path: Path) -> None:
     write(tmp_path / "run", range(6))
     with (tmp_path / "run.pending" / "study").open("a") as study:
-        study.write("6\t1")  # a killed run left half a row
+        study.write("1")  # a killed run left half a row, of step 12 say
     write(tmp_path / "run", range(4, 8), (tmp_path / "run.pending", 4))
     assert [path.name for path in tmp_path.iterdir()] == ["run.pending"]
     assert steps_in(tmp_path / "run.pending" / "study") == list(range(8))
     assert steps_in(tmp_path / "run.pending" / "eval") == [0, 2, 4, 6]
     assert (tmp_path / "run.pending" / "timing").read_text().splitlines()[1] == "data\t2.000000"
+
+
+def test_damaged_timing_is_forgotten_and_damaged_rows_are_an_error(tmp_path: Path) -> None:
+    write(tmp_path / "run", range(6))
+    pending = tmp_path / "run.pending"
+    (pending / "timing").write_text("# Phase\tSeconds\nda")
+    write(tmp_path / "run", range(4, 6), (pending, 4))
+    assert (pending / "timing").read_text().splitlines()[1] == "data\t1.000000"
+    (pending / "eval").write_text("# Step number\nrubbish\n")
+    with pytest.raises(UserError, match=r"--load-checkpoint: expected rows that begin with a step in .*eval"):
+        ResultDirectory(tmp_path / "run", (pending, 4))
 
 
 def test_continuing_a_finished_result_keeps_it_aside(tmp_path: Path) -> None:

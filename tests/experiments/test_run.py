@@ -1,7 +1,9 @@
 """Whole runs, in this process, on the digits."""
 
+import io
 import json
 import os
+import resource
 import signal
 import sys
 from collections.abc import Callable
@@ -210,8 +212,6 @@ def test_model_whose_gradients_are_computed_one_by_one_is_said(capsys: pytest.Ca
 
 @pytest.mark.parametrize("answer", ["stop()\n", "\x04"])
 def test_prompt(answer: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
-    import io
-
     said = f"print('at', simulation.step_index, config.gar, model.d)\n{answer}"
     monkeypatch.setattr(sys, "stdin", io.StringIO(said.replace("\x04", "")))
     status = run(f"{SHORT} --user-input-delta 5")
@@ -267,6 +267,82 @@ def test_settings_of_torch_are_restored() -> None:
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
+def test_leaving_at_the_prompt_continues_with_the_same_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    line = f"{SHORT} --batch-size-test 20 --batch-size-test-reps 1"
+    assert run(line, "whole") == 0
+    monkeypatch.setattr(sys, "stdin", io.StringIO("stop()\n"))
+    assert run(f"{line} --user-input-delta 8") == 130
+    assert run(f"{line} --nb-steps 4 --load-checkpoint run.pending/checkpoint-8") == 0
+    for name in ("study", "eval"):
+        assert Path("run", name).read_bytes() == Path("whole", name).read_bytes()
+
+
+def test_prompt_without_input_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO("exit()\n"))
+    assert run(f"{SHORT} --user-input-delta 4") == 0
+    monkeypatch.setattr(sys, "stdin", None)
+    assert run(f"{SHORT} --user-input-delta 4") == 0
+
+
+def test_checkpoint_on_a_full_disk(capsys: pytest.CaptureFixture) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
+    try:
+        assert run("--nb-steps 2 --checkpoint-delta 1") == 2
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert capsys.readouterr().err.count("cannot write to run.pending: File too large; make room") == 1
+    assert not list(Path().rglob("*checkpoint*"))
+
+
+def damage(content: dict, how: str) -> None:
+    if how in ("config", "seed", "state"):
+        del content[how]
+    elif how == "unknown":
+        content["config"]["gar"] = "nope"
+    elif how == "empty":
+        content["state"] = {}
+    elif how == "size":
+        content["state"]["model"]["parameters"] = torch.ones(3)
+
+
+@pytest.mark.parametrize("how", ["config", "seed", "state", "unknown", "empty", "size", "bytes"])
+def test_damaged_checkpoint(how: str, capsys: pytest.CaptureFixture) -> None:
+    assert run("--nb-steps 1 --checkpoint-delta 1", "made") == 0
+    path = Path("made/checkpoint-1")
+    if how == "bytes":
+        whole = bytearray(path.read_bytes())
+        whole[len(whole) // 2] ^= 1
+        path.write_bytes(whole)
+    else:
+        content = torch.load(path, weights_only=True)
+        damage(content, how)
+        torch.save(content, path)
+    capsys.readouterr()
+    assert run(f"--nb-steps 1 --load-checkpoint {path}") == 2
+    printed = capsys.readouterr().err
+    assert printed.count("\n") == 1
+    assert "--load-checkpoint: expected" in printed
+    assert str(path) in printed
+    assert not Path("run.pending").exists()
+
+
+def test_rows_are_on_disk_while_the_run_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    monkeypatch.setattr("experiments.run.FLUSH_INTERVAL_S", 0)
+    at_step(7, lambda: seen.append(len(rows("run.pending"))), monkeypatch)
+    assert run("--nb-steps 9 --evaluation-delta 0") == 0
+    assert seen == [7]
+
+
+def test_seeds() -> None:
+    for seed in (0, 7, -1):
+        assert run(f"--nb-steps 1 --evaluation-delta 0 --seed {seed}", f"seed{seed}") == 0
+    used = [json.loads(Path(f"seed{seed}/config.json").read_text())["environment"]["seed"] for seed in (0, 7, -1)]
+    assert used[:2] == [0, 7]
+    assert used[2] >= 0
+
+
 BAD = [
     ("--gar krumm", "unknown aggregation rule 'krumm'"),
     ("--gar bulyan", "bulyan: expected f from 0 to 2 for n = 11, got 4"),
@@ -281,7 +357,10 @@ BAD = [
     ("--criterion-args k:11", "top-k: expected at least 11 outputs"),
     ("--init-multi dirac", "--init-multi dirac: it cannot fill first.weight"),
     ("--init-mono xavier_uniform", "--init-mono xavier_uniform: it cannot fill first.bias of shape (64,)"),
-    ("--attack bulyan --attack-args target_idx:4810", "--attack, --attack-args: bulyan: expected target_idx from -4810 to 4809"),
+    (
+        "--attack bulyan --attack-args target_idx:4810",
+        "--attack, --attack-args: bulyan: expected target_idx from -4810 to 4809",
+    ),
     ("--device cuda:99", "--device: expected a GPU for cuda:99, found"),
     ("--device-gar cuda:99", "--device-gar: expected a GPU for cuda:99, found"),
     ("--load-checkpoint nowhere", "--load-checkpoint: cannot read nowhere: No such file or directory"),

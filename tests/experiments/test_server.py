@@ -1,6 +1,7 @@
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -8,13 +9,15 @@ from torch import Tensor
 from torch.testing import assert_close
 
 import attacks
-from aggregators import gars
+from aggregators import Aggregator, gars
 from attacks import Attack
 from experiments.config import RunConfig
 from experiments.datasets import Augmentation, Data, Samples
 from experiments.model import Model
 from experiments.sampling import SampleStream
 from experiments.server import ServerSimulation
+from experiments.worker_gradients import WorkerGradients
+from tests.experiments.test_metrics import direct
 
 HIDDEN = 4
 
@@ -355,3 +358,131 @@ def test_rule_on_a_device_of_its_own() -> None:
     for simulation in (same, other):
         simulation.run(3)
     assert torch.equal(same.model.parameters, other.model.parameters)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"momentum_at": "update"},
+        {"momentum_at": "update", "nb_for_study": 8},
+        {"momentum_at": "server", "nb_for_study": 8, "attack": "little"},
+        {"momentum_at": "worker", "attack": "anticge", "gar": "median"},
+        {"momentum_at": "worker", "momentum_nesterov": True, "nb_for_study": 8},
+        {"momentum_at": "update", "attack": None, "gar": "krum"},
+    ],
+    ids=str,
+)
+def test_study_measures_what_happened(settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Record vectors, losses and parameters as a step passes them on, and compute all 24 columns from them."""
+    config = configure(nb_for_study_past=2, l2_regularize=0.1, **settings)
+    simulation = ServerSimulation(config, make_data(), 1)
+    origin, points, passed = simulation.model.parameters.clone(), [], []
+    sample, aggregate = WorkerGradients.__call__, ServerSimulation._aggregate
+
+    def spy_on_gradients(self: WorkerGradients, batches: Any, out: Tensor, **options: Any) -> Tensor:
+        losses = sample(self, batches, out, **options)
+        where = origin if options["points"] is None else options["points"]
+        sampled.append((out.double().numpy().copy(), losses, simulation.model.parameters.clone(), where))
+        return losses
+
+    def spy_on_rule(self: ServerSimulation, rule: Any, arguments: Any, vectors: Tensor, copies: int = 1) -> tuple:
+        result = aggregate(self, rule, arguments, vectors, copies)
+        sent = vectors.double().numpy().copy()
+        sent[len(sent) - copies :] = sent[-copies]
+        passed.append((sent, result[0].double().numpy().copy()))
+        return result
+
+    monkeypatch.setattr(WorkerGradients, "__call__", spy_on_gradients)
+    monkeypatch.setattr(ServerSimulation, "_aggregate", spy_on_rule)
+    history, expected = [], []
+    h = simulation.h
+    for step in range(5):
+        sampled: list[tuple] = []
+        momenta = simulation._honest.clone()
+        simulation.step()
+        sent, defense = passed[-1]
+        history.append(np.concatenate([rows for rows, *_ in sampled]))
+        points.append(sampled[-1][3])
+        losses = torch.cat([losses for _, losses, *_ in sampled]).double()
+        theta = sampled[0][2]
+        if config.momentum_nesterov:  # those for the study only: where the workers' average momentum leads
+            ahead = theta - config.momentum * config.learning_rate / (step / 5000 + 1) * momenta.mean(dim=0)
+            assert_close(points[-1], ahead)
+        attack = sent[h:] if simulation.f else np.full((2, len(defense)), np.nan)
+        row = [step, step * 5 * h, float(losses.mean()), float((theta - origin).norm())]
+        expected.append([*row, *direct(history, sent[:h], attack, defense, 2)])
+    measured = np.array(simulation.metrics.flush())
+    assert len(history[0]) == max(h, config.nb_for_study)
+    np.testing.assert_allclose(measured[:, :-1], expected, rtol=2e-4, atol=2e-5)
+
+
+def test_training_mode_decides_over_running_statistics() -> None:
+    for mode in ("train", "eval"):
+        config = configure(model="empire-cnn", model_args={}, train_mode=mode, nb_workers=3, nb_decl_byz=0)
+        simulation = ServerSimulation(config, make_data(shape=(1, 8, 8)), 1)
+        before = {name: buffer.clone() for name, buffer in simulation.model.buffers().items()}
+        simulation.run(2)
+        same = all(torch.equal(buffer, before[name]) for name, buffer in simulation.model.buffers().items())
+        assert same == (mode == "eval")
+
+
+@pytest.mark.parametrize("nb_local_steps", [1, 2])
+def test_noise_differs_by_step_worker_and_local_step(nb_local_steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    seeds, gradients = [], Model.gradients
+
+    def spy(self: Model, batches: Any, *arguments: Any, **options: Any) -> Tensor:
+        seeds.extend(options["seeds"](worker) for worker in range(len(batches.sizes)))
+        return gradients(self, batches, *arguments, **options)
+
+    monkeypatch.setattr(Model, "gradients", spy)
+    simulation = ServerSimulation(configure(nb_local_steps=nb_local_steps, nb_for_study=9), make_data(), 1)
+    simulation.run(3)
+    assert len(seeds) == len(set(seeds)) == 3 * 9 * nb_local_steps
+
+
+def test_rules_and_attacks_that_remember_continue_with_the_same_bits() -> None:
+    class Remembers(Aggregator, name="remembers-for-a-test"):
+        @classmethod
+        def aggregate(cls, gradients: Tensor, /, *, f: int, **context: Any) -> Tensor:
+            state = context["state"]
+            state["calls"] = state.get("calls", 0) + 1
+            noise = torch.randn(gradients.shape[-1], generator=context["generator"])
+            pivot = 0 if context["pivot"] is None else context["pivot"]
+            return gradients.mean(dim=-2) + 0.1 * state["calls"] * noise + 0.5 * pivot
+
+    class Alternates(Attack, name="alternates-for-a-test"):
+        @classmethod
+        def generate(cls, honest_gradients: Tensor, /, *, f: int, **context: Any) -> Tensor:
+            sign = context["state"]["sign"] = -context["state"].get("sign", 1)
+            context["aggregate"](torch.cat([honest_gradients, honest_gradients[:f]]))
+            drawn = torch.rand((), generator=context["generator"])
+            return attacks.repeat(sign * drawn * honest_gradients.mean(dim=-2), f)
+
+    try:
+        config = configure(gar="remembers-for-a-test", attack="alternates-for-a-test")
+        whole, start, rest = (ServerSimulation(config, make_data(), 1) for _ in range(3))
+        whole.run(6)
+        start.run(3)
+        rest.load_state_dict(start.state_dict())
+        rest.run(3)
+    finally:
+        gars._classes.pop("remembers-for-a-test")
+        attacks.attacks._classes.pop("alternates-for-a-test")
+    assert torch.equal(rest.model.parameters, whole.model.parameters)
+    assert repr(rest.metrics.flush()) == repr(whole.metrics.flush()[3:])
+    assert whole.state_dict()["rule_state"] == {"calls": 6}  # rehearsals do not count
+    assert whole.state_dict()["attack_state"] == {"sign": 1}
+
+
+def test_gradients_whose_norm_overflows_are_clipped_to_the_clip(monkeypatch: pytest.MonkeyPatch) -> None:
+    def huge(self: Model, batches: Any, loss: Any, *, out: Tensor, **options: Any) -> Tensor:
+        out.fill_(1e25)
+        return out.new_zeros(len(out))
+
+    monkeypatch.setattr(Model, "gradients", huge)
+    simulation = ServerSimulation(configure(gradient_clip=2.0, attack=None, momentum_at="worker"), make_data(), 1)
+    simulation.step()
+    assert_close(simulation._honest.norm(dim=1), torch.full((7,), 2.0))
+    row = simulation.metrics.flush()[0]
+    assert row[7] == pytest.approx(2)
+    assert row[4] == pytest.approx(0, abs=1e-3)
