@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tools.long_rows import gram
+from tools.long_rows import gram, smallest_square
 
 KINDS = ("Sampled", "Honest", "Attack", "Defense")
 COLUMNS = (
@@ -29,7 +29,8 @@ COLUMNS = (
     "Sampled composite curvature",
     "Attack acceptation ratio",
 )
-PAIRS = ([0, 0, 0, 1, 1, 2], [1, 2, 3, 2, 3, 3])  # of the cosines, in the order of KINDS
+PREVIOUS = len(KINDS)  # the row of the previous step's sampled average
+PAIRS = ([0, 0, 0, 1, 1, 2, 0], [1, 2, 3, 2, 3, 3, PREVIOUS])  # of the cosines, rows in the order of KINDS
 MEASURED = len(COLUMNS) - 2
 
 
@@ -81,7 +82,7 @@ class StudyMetrics:
         d = origin.numel()
         self._window = origin.new_zeros(past, d)
         self._weighted_past = origin.new_zeros(d)
-        self._averages = origin.new_empty(len(KINDS), d, dtype=torch.float64)  # products of float32 may overflow
+        self._averages = origin.new_full((len(KINDS) + 1, d), torch.nan)  # and the previous sampled one
         self._not_finite = torch.zeros(past, dtype=torch.bool, device=origin.device)  # which of the window were not
         self._measured = 0
         self._rows = origin.new_empty(capacity, MEASURED)
@@ -117,44 +118,50 @@ class StudyMetrics:
             acceptation: the share of Byzantine vectors in it, 0-D; None when it is not defined.
         """
         averages = self._averages
-        for row, average in zip(averages, (sampled.average, honest.average, attack.average, defense), strict=True):
+        averages[PREVIOUS] = averages[0]
+        for row, average in zip(averages, (sampled.average, honest.average, attack.average, defense), strict=False):
             row.fill_(torch.nan) if average is None else row.copy_(average)
-        products = gram(averages)
+        products = self._products()
         norms = products.diagonal().sqrt()
         cosines = products / torch.outer(norms, norms)
-        previous_cosine = curvature = None
+        curvature = None
         if self._measured:
-            last = (self._measured - 1) % len(self._window)
-            previous = self._window[last].double().where(~self._not_finite[last], torch.nan)
-            previous_cosine = averages[0] @ previous / (norms[0] * torch.linalg.vector_norm(previous))
-            curvature = averages[0].to(self._window.dtype) @ self._weighted_past
-            curvature = curvature.where(~self._not_finite.any(), torch.nan)
+            curvature = (averages[0] @ self._weighted_past).where(~self._not_finite.any(), torch.nan)
         values = [
             loss,
             torch.dist(parameters, self.origin),
             *(vectors.deviation for vectors in (sampled, honest, attack)),
-            norms,
-            *(torch.stack(row.aminmax()).abs().amax() for row in averages),  # unlike abs(), makes no second matrix
+            norms[:PREVIOUS],
+            *(torch.stack(row.aminmax()).abs().amax() for row in averages[:PREVIOUS]),  # abs() would copy the matrix
             cosines[self._pairs],
-            previous_cosine,
             curvature,
             acceptation,
         ]
         values = [self._nan if value is None else value for value in values]
         torch.cat([value.reshape(-1) for value in values], out=self._rows[len(self._labels)])
         self._labels.append((step, points))
-        self._remember(averages[0])
+        self._remember(averages[0], norms[0].isfinite())
 
-    def _remember(self, average: Tensor) -> None:
+    def _products(self) -> Tensor:
+        """Return the inner products of the averages, in float64 where squares are beyond the range of float32."""
+        averages = self._averages
+        if averages.is_cuda:  # which should not wait for an answer
+            return gram(averages.double())
+        products = gram(averages)
+        squares = products.diagonal()  # NaN where an average is missing
+        if bool((squares.isinf() | (squares < smallest_square(averages.dtype))).any()):
+            return gram(averages.double())
+        return products
+
+    def _remember(self, average: Tensor, finite: Tensor) -> None:
+        """Put an average into the window; one that is not finite as zero, or the weighted sum would never recover."""
         past = len(self._window)
         index = self._measured % past
         slot = self._window[index]
-        finite = average.isfinite().all()
+        self._weighted_past.sub_(slot, alpha=self.momentum**past)  # the one that leaves; zero at first
+        slot.copy_(average).masked_fill_(~finite, 0)
         self._not_finite[index] = ~finite
-        average = average.to(slot.dtype).where(finite, 0)  # or the sum below would never be finite again
-        self._weighted_past.add_(average).mul_(self.momentum)
-        self._weighted_past.sub_(slot, alpha=self.momentum ** (past + 1))  # the one that leaves; zero at first
-        slot.copy_(average)
+        self._weighted_past.add_(slot).mul_(self.momentum)
         self._measured += 1
 
     def flush(self) -> list[tuple[float, ...]]:
@@ -168,6 +175,7 @@ class StudyMetrics:
         """Return what later rows depend on; flush first."""
         return {
             "origin": self.origin,
+            "sampled": self._averages[0],
             "window": self._window,
             "not_finite": self._not_finite,
             "weighted_past": self._weighted_past,
@@ -177,6 +185,7 @@ class StudyMetrics:
     def load_state_dict(self, state: dict) -> None:
         """Restore what `state_dict` returned."""
         self.origin.copy_(state["origin"])
+        self._averages[0] = state["sampled"]
         self._window.copy_(state["window"])
         self._not_finite.copy_(state["not_finite"])
         self._weighted_past.copy_(state["weighted_past"])

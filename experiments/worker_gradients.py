@@ -8,7 +8,6 @@ from experiments.config import RunConfig
 from experiments.losses import Loss
 from experiments.model import Model
 from experiments.per_worker import NoiseSeeds
-from tools.long_rows import squared_norms
 from tools.seeding import derive_seed
 
 
@@ -85,7 +84,18 @@ class WorkerGradients:
             update_statistics=update_statistics,
         )
         if self.config.gradient_clip is not None:
-            factors = self.config.gradient_clip / squared_norms(out).sqrt()
-            if out.is_cuda or (factors < 1).any():  # on the CPU, looking is cheaper than writing
-                out.mul_(factors.where(factors < 1, 1).to(out.dtype).unsqueeze(1))
+            clip(out, self.config.gradient_clip)
         return losses
+
+
+def clip(gradients: Tensor, longest: float) -> None:
+    """Shorten rows (k, d) that are longer than that, in place."""
+    wide = torch.float64 if gradients.is_cuda else None
+    norms = torch.linalg.vector_norm(gradients, dim=1, dtype=wide)
+    if not gradients.is_cuda:  # where looking is cheaper than writing, and waits for nothing
+        if norms.amax() <= longest:
+            return
+        if norms.isinf().any():  # squares are too large for float32
+            norms = torch.linalg.vector_norm(gradients, dim=1, dtype=torch.float64)
+    factors = (longest / norms).where(norms > longest, 1)
+    gradients.mul_(factors.to(gradients.dtype).unsqueeze(1))
