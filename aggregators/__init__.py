@@ -14,7 +14,6 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from tools.arguments import explicit_parameters
 from tools.long_rows import shares_memory, stack_rows
 from tools.registry import Registry, import_modules
 
@@ -161,11 +160,6 @@ class Aggregator(ABC):
     def is_weighted_mean(cls) -> bool:
         """Return whether the rule is written as `weights`."""
         return cls.weights.__func__ is not Aggregator.weights.__func__
-
-    @classmethod
-    def parameters(cls) -> dict[str, Any]:
-        """Return the names and defaults of what users may set."""
-        return {name: p.default for name, p in explicit_parameters(cls.formula(), CONTEXT).items()}
 
     @classmethod
     def require(cls, *, n: int, f: int, most: int) -> None:

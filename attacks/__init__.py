@@ -14,7 +14,6 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from tools.arguments import explicit_parameters
 from tools.long_rows import column_means, column_moments, shares_memory, stack_rows
 from tools.registry import Registry, import_modules
 
@@ -81,11 +80,6 @@ class Attack(ABC):
             ValueError: numbers the attack cannot take, no honest vector, missing context.
             TypeError: values that are not of a floating dtype.
         """
-
-    @classmethod
-    def parameters(cls) -> dict[str, Any]:
-        """Return the names and defaults of what users may set."""
-        return {name: p.default for name, p in explicit_parameters(cls.unchecked, CONTEXT).items()}
 
 
 def _checked(formula: Callable[..., Tensor]) -> Callable[..., Tensor]:

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tools.errors import UserError
+from tools.errors import UserError, one_line
 
 LOSSES: dict[str, type[nn.Module]] = {
     name.removesuffix("Loss").lower(): getattr(nn, name)
@@ -58,7 +58,7 @@ class Loss:
         try:
             self.whole = cls(**arguments)
         except (TypeError, ValueError) as error:
-            raise UserError(f"--loss-args: {name} does not take {arguments}: {error}") from error
+            raise UserError(f"--loss-args: {name} does not take {arguments}: {one_line(error)}") from error
         if any(True for _ in self.whole.parameters()):
             raise UserError(f"--loss {name}: it has parameters of its own, which no worker would train")
         # Where the mean over a batch is the mean of its samples' losses, one call serves the batches of all workers.

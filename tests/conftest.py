@@ -14,6 +14,8 @@ from hypothesis import settings
 settings.register_profile("steady", deadline=None, derandomize=True)  # machines are shared, and results repeat
 settings.load_profile("steady")
 
+torch.set_num_threads(1)  # small operations on several threads crawl where another program wants the cores too
+
 
 @pytest.fixture(scope="session")
 def device() -> torch.device:

@@ -1,5 +1,6 @@
 """The script as a process of its own."""
 
+import ast
 import os
 import shutil
 import signal
@@ -84,8 +85,8 @@ def test_reader_that_goes_away_does_not_stop_the_run(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("keep", ["template", "mine"])
 def test_new_parts_are_one_new_file_each(keep: str, tmp_path: Path) -> None:
-    """Copy each template beside itself, and use all of them by name, without any other change."""
-    ignored = shutil.ignore_patterns(".*", "__pycache__", "cache", "results-*", "tests", "benchmarks")
+    """Copy each template beside itself, use all of them by name, and test them, without any other change."""
+    ignored = shutil.ignore_patterns(".*", "__pycache__", "cache", "results-*", "benchmarks")
     shutil.copytree(ROOT, tmp_path / "code", ignore=ignored)
     for room in ("aggregators", "attacks", "experiments/models", "experiments/datasets"):
         template = tmp_path / "code" / room / "template.py"
@@ -97,6 +98,12 @@ def test_new_parts_are_one_new_file_each(keep: str, tmp_path: Path) -> None:
     out, err = process.communicate(timeout=120)
     assert (process.returncode, err) == (0, "")
     assert out.splitlines()[-1] == f"results in results-data/{keep}-{keep}-{keep}-f_4-lr_0.01-at_update-1"
+    generic = ["tests/aggregators/test_aggregators.py", "tests/attacks/test_attacks.py", "-k", keep]
+    tests = subprocess.run(
+        [sys.executable, "-m", "pytest", *generic], cwd=tmp_path / "code", capture_output=True, text=True, check=False
+    )
+    assert tests.returncode == 0, tests.stdout
+    assert " passed" in tests.stdout
 
 
 def test_imports_point_one_way_and_do_nothing() -> None:
@@ -104,13 +111,11 @@ def test_imports_point_one_way_and_do_nothing() -> None:
     rooms = ["tools", "aggregators", "attacks", "experiments"]
     allowed = {"tools": {"tools"}, "aggregators": {"aggregators", "tools"}, "attacks": {"attacks", "tools"}}
     for room, below in allowed.items():
-        for path in (ROOT / room).glob("*.py"):
-            imported = {
-                line.split()[1].split(".")[0]
-                for line in path.read_text(encoding="utf-8").splitlines()
-                if line.startswith(("import ", "from "))
-            }
-            assert not imported & set(rooms) - below, path
+        for path in (ROOT / room).rglob("*.py"):
+            nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+            imported = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+            imported |= {node.module for node in nodes if isinstance(node, ast.ImportFrom)}
+            assert not {module.split(".")[0] for module in imported} & set(rooms) - below, path
     check = (
         "import torch, warnings; before = torch.random.get_rng_state(); warnings.simplefilter('error');"
         "import experiments.run, sys;"

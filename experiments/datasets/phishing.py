@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from experiments.datasets import Data, Dataset, Samples, fetch
-from tools.errors import UserError
+from tools.errors import UserError, one_line
 
 URL = "https://www.csie.ntu.edu.tw/~cjlin/libsvmtools/datasets/binary/phishing"
 SAMPLES, FEATURES, TRAIN_SAMPLES = 11_055, 68, 8_400
@@ -39,7 +39,7 @@ class Phishing(Dataset, name="phishing"):
         try:
             features, targets = load_svmlight_file(str(path), n_features=FEATURES)
         except ValueError as error:
-            raise UserError(f"{path}: expected {FEATURES} features in LIBSVM format: {error}") from error
+            raise UserError(f"{path}: expected {FEATURES} features in LIBSVM format: {one_line(error)}") from error
         if features.shape != (SAMPLES, FEATURES) or not set(targets) <= {0.0, 1.0}:
             raise UserError(f"{path}: expected {SAMPLES} × {FEATURES} values and targets 0 or 1, got {features.shape}")
         inputs = torch.tensor(features.toarray(), dtype=torch.float32)

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from tools.arguments import bind
-from tools.errors import UserError
+from tools.errors import UserError, one_line
 from tools.registry import Registry, UnknownNameError, import_modules
 
 CONTEXT = frozenset({"input_shape", "num_outputs"})
@@ -54,13 +54,14 @@ def build(name: str, *, input_shape: tuple[int, ...], num_outputs: int, **argume
     check(name, arguments)
     try:
         if name.startswith(TORCHVISION):
-            name = name.removeprefix(TORCHVISION)
-            return torchvision_classifier.Classifier(name, input_shape, num_outputs, **arguments)
+            return torchvision_classifier.Classifier(
+                name.removeprefix(TORCHVISION), input_shape, num_outputs, **arguments
+            )
         return architectures[name](input_shape, num_outputs, **arguments)
     except (TypeError, ValueError, RuntimeError) as error:
         if isinstance(error, UserError):
             raise
-        raise UserError(f"--model-args: {name} cannot be built with {arguments}: {error}") from error
+        raise UserError(f"--model-args: {name} cannot be built with {arguments}: {one_line(error)}") from error
 
 
 def channels_last(images: Tensor) -> Tensor:

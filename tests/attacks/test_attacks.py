@@ -270,7 +270,6 @@ def test_new_attack_is_registered_and_checked() -> None:
 
     try:
         assert attacks.get("mine-for-a-test") is Mine
-        assert Mine.parameters() == {"scale": 1.0}
         assert torch.equal(Mine.generate([torch.ones(3)], f=2, scale=2.0), torch.full((2, 3), 2.0))
     finally:
         attacks.attacks._classes.pop("mine-for-a-test")

@@ -1,4 +1,5 @@
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,6 +24,12 @@ def test_columns_are_the_24_of_the_iclr_2021_code() -> None:
         "Sampled gradient deviation",
     )
     assert COLUMNS[-3:] == ("Sampled-prev cosine", "Sampled composite curvature", "Attack acceptation ratio")
+
+
+def test_every_column_is_explained() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text(encoding="utf-8")
+    for number, column in enumerate(COLUMNS, start=1):
+        assert f"| {number} | {column} |" in text
 
 
 def cosine(x: np.ndarray, y: np.ndarray) -> float:
