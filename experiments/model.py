@@ -174,24 +174,10 @@ class Model:
         """
         half = len(inputs) // 2
         batches = Batches(inputs[: 2 * half], targets[: 2 * half], (half, half))
-        expendable = replace(batches, inputs=batches.inputs.clone())
         points = torch.stack([self.parameters, 1.01 * self.parameters]) if own_rows else self.parameters
         before = self.state_dict()
         self._set_mode(train)
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # torch's advice on losses
-                warnings.filterwarnings("error", message="Using a target size")  # torch would broadcast
-                self.changes_inputs = False
-                self._try(self._one_by_one, expendable, loss, points, before)
-                self.changes_inputs = not torch.equal(expendable.inputs, batches.inputs)
-                one_by_one = self._try(self._one_by_one, batches, loss, points, before)
-        except (*TORCH_ERRORS, UserWarning) as error:
-            raise UserError(
-                f"--model, --loss: the model cannot be trained with this loss on inputs of shape "
-                f"{tuple(inputs.shape[1:])} and {targets.dtype} targets of shape {tuple(targets.shape[1:])}: "
-                f"{one_line(error)}"
-            ) from error
+        one_by_one = self._reference(batches, loss, points, before)
         if smallest is not None and smallest < half:
             few = Batches(inputs[: 2 * smallest], targets[: 2 * smallest], (smallest, smallest))
             try:
@@ -211,6 +197,24 @@ class Model:
             return
         same = all(_close(x, y) for x, y in zip(one_by_one, at_once, strict=True))
         self.one_by_one = "it draws random numbers of its own" if draws else "" if same else "it mixes samples"
+
+    def _reference(self, batches: Batches, loss: Loss, points: Tensor, before: dict) -> list[Tensor]:
+        """Return what a loop over workers gives, see `_try`; find out on the way whether the module changes inputs."""
+        expendable = replace(batches, inputs=batches.inputs.clone())
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # torch's advice on losses
+                warnings.filterwarnings("error", message="Using a target size")  # torch would broadcast
+                self.changes_inputs = False
+                self._try(self._one_by_one, expendable, loss, points, before)
+                self.changes_inputs = not torch.equal(expendable.inputs, batches.inputs)
+                return self._try(self._one_by_one, batches, loss, points, before)
+        except (*TORCH_ERRORS, UserWarning) as error:
+            raise UserError(
+                f"--model, --loss: the model cannot be trained with this loss on inputs of shape "
+                f"{tuple(batches.inputs.shape[1:])} and {batches.targets.dtype} targets of shape "
+                f"{tuple(batches.targets.shape[1:])}: {one_line(error)}"
+            ) from error
 
     def _try(
         self, method: Callable[..., Tensor], batches: Batches, loss: Loss, points: Tensor, before: dict
