@@ -4,6 +4,7 @@ import torch
 
 from aggregators.distances import order_by, squared_distances
 from tests.aggregators.oracle import pairwise
+from tools import long_rows
 
 
 @pytest.mark.parametrize("d", [1, 7, 20_000])
@@ -17,9 +18,11 @@ def test_agrees_with_differences(d: int, offset: float) -> None:
         np.testing.assert_allclose(result.numpy(), expected, rtol=1e-5, atol=1e-6 * expected.max())
 
 
-def test_clusters_far_apart_keep_their_small_distances() -> None:
+@pytest.mark.parametrize("block_elements", [2**19, 2**12])
+def test_clusters_far_apart_keep_their_small_distances(block_elements: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(long_rows, "CPU_BLOCK_ELEMENTS", block_elements)
     draw = np.random.default_rng(0)
-    rows = np.concatenate([draw.normal(size=(8, 50)) + 1e4, draw.normal(size=(3, 50)) - 1e4]).astype(np.float32)
+    rows = np.concatenate([draw.normal(size=(8, 900)) + 1e4, draw.normal(size=(3, 900)) - 1e4]).astype(np.float32)
     expected = pairwise(rows.astype(np.float64))
     np.testing.assert_allclose(squared_distances(torch.tensor(rows)).numpy(), expected, rtol=1e-6, atol=1e-9)
 

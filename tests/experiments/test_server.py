@@ -441,12 +441,15 @@ def test_noise_differs_by_step_worker_and_local_step(nb_local_steps: int, monkey
 
 
 def test_rules_and_attacks_that_remember_continue_with_the_same_bits() -> None:
+    pivots: list[Tensor | None] = []
+
     class Remembers(Aggregator, name="remembers-for-a-test"):
         @classmethod
         def aggregate(cls, gradients: Tensor, /, *, f: int, **context: Any) -> Tensor:
             state = context["state"]
             state["calls"] = state.get("calls", 0) + 1
             noise = torch.randn(gradients.shape[-1], generator=context["generator"])
+            pivots.append(context["pivot"])
             pivot = 0 if context["pivot"] is None else context["pivot"]
             return gradients.mean(dim=-2) + 0.1 * state["calls"] * noise + 0.5 * pivot
 
@@ -461,7 +464,11 @@ def test_rules_and_attacks_that_remember_continue_with_the_same_bits() -> None:
     try:
         config = configure(gar="remembers-for-a-test", attack="alternates-for-a-test")
         whole, start, rest = (ServerSimulation(config, make_data(), 1) for _ in range(3))
-        whole.run(6)
+        defenses = []
+        for _ in range(6):
+            whole.step()
+            defenses.append(whole._previous_defense)
+        seen = pivots[1::2]  # of each step, after the attack's rehearsal
         start.run(3)
         rest.load_state_dict(start.state_dict())
         rest.run(3)
@@ -470,6 +477,8 @@ def test_rules_and_attacks_that_remember_continue_with_the_same_bits() -> None:
         attacks.attacks._classes.pop("alternates-for-a-test")
     assert torch.equal(rest.model.parameters, whole.model.parameters)
     assert repr(rest.metrics.flush()) == repr(whole.metrics.flush()[3:])
+    assert seen[0] is None
+    assert all(torch.equal(pivot, defense) for pivot, defense in zip(seen[1:], defenses[:-1], strict=True))
     assert whole.state_dict()["rule_state"] == {"calls": 6}  # rehearsals do not count
     assert whole.state_dict()["attack_state"] == {"sign": 1}
 
