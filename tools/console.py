@@ -1,5 +1,6 @@
 """What the person at the terminal sees, and what goes to the logs of a result directory."""
 
+import io
 import os
 import sys
 from collections.abc import Iterator, Mapping
@@ -111,7 +112,7 @@ def make_tree(title: str, groups: Mapping[str, Mapping[str, Any]]) -> Tree:
 
 def render(tree: Tree) -> str:
     """Return a tree as plain text."""
-    plain = RichConsole(width=LOG_WIDTH, color_system=None, force_terminal=False, soft_wrap=True)
-    with plain.capture() as capture:
-        plain.print(tree)
-    return capture.get().rstrip("\n")
+    text = io.StringIO()
+    plain = RichConsole(file=text, width=LOG_WIDTH, color_system=None, force_terminal=False, soft_wrap=True)
+    plain.print(tree)
+    return text.getvalue().rstrip("\n")

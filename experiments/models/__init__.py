@@ -4,6 +4,7 @@ An architecture is a module class that registers itself under its name. Its cons
 decides, `input_shape` and `num_outputs`, and whatever `--model-args` gives. `template.py` is there to be copied.
 """
 
+import warnings
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
@@ -53,15 +54,20 @@ def build(name: str, *, input_shape: tuple[int, ...], num_outputs: int, **argume
     """
     check(name, arguments)
     try:
-        if name.startswith(TORCHVISION):
-            return torchvision_classifier.Classifier(
-                name.removeprefix(TORCHVISION), input_shape, num_outputs, **arguments
-            )
-        return architectures[name](input_shape, num_outputs, **arguments)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Initializing zero-element tensors")  # refused later, in one line
+            return _construct(name, input_shape, num_outputs, arguments)
     except (TypeError, ValueError, RuntimeError) as error:
         if isinstance(error, UserError):
             raise
         raise UserError(f"--model-args: {name} cannot be built with {arguments}: {one_line(error)}") from error
+
+
+def _construct(name: str, input_shape: tuple[int, ...], num_outputs: int, arguments: dict[str, Any]) -> nn.Module:
+    if name.startswith(TORCHVISION):
+        name = name.removeprefix(TORCHVISION)
+        return torchvision_classifier.Classifier(name, input_shape, num_outputs, **arguments)
+    return architectures[name](input_shape, num_outputs, **arguments)
 
 
 def channels_last(images: Tensor) -> Tensor:

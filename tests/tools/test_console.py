@@ -50,3 +50,13 @@ def test_tree() -> None:
     lines = render(tree).splitlines()
     assert lines[0] == "title"
     assert [line.lstrip("│├└─ ") for line in lines[1:]] == ["first", "a 1", "b x y", "second", "c None"]
+
+
+def test_output_that_cannot_be_written_stops_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    full = open("/dev/full", "w", encoding="utf-8")  # noqa: SIM115  closing it would fail
+    monkeypatch.setattr("sys.stdout", full)
+    console = Console()
+    for _ in range(3):
+        console.say("x" * 10_000)
+    assert render(make_tree("title", {"a": {"b": 1}})) == "title\n└── a\n    └── b 1"
+    full.detach().detach().close()
