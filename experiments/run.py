@@ -23,6 +23,7 @@ from tools.console import Console, make_tree
 from tools.errors import UserError, one_line
 
 FLUSH_INTERVAL_S = 0.5
+TOO_LARGE = ("allocate memory", "out of memory", "Storage size calculation overflowed")  # how torch says so
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
 
 
@@ -67,7 +68,7 @@ def _build(config: RunConfig, data: Data, seed: int) -> ServerSimulation:
     try:
         return ServerSimulation(config, data, seed)
     except (MemoryError, RuntimeError) as error:
-        if "memory" not in str(error) and "size" not in str(error):
+        if not isinstance(error, MemoryError) and not any(words in str(error) for words in TOO_LARGE):
             raise
         raise UserError(
             f"--nb-workers, --nb-for-study, --nb-for-study-past, --model: expected what fits into memory, got more "

@@ -109,10 +109,9 @@ class ServerSimulation:
         inputs, targets = (part[:PREPARATION_SAMPLES] for part in (self.data.train.inputs, self.data.train.targets))
         config = self.config
         own_rows = config.nb_local_steps > 1 or (config.momentum_nesterov and config.momentum_at == "worker")
-        samples = len(self.data.train)
-        last = samples % config.batch_size or config.batch_size  # batch of a pass
+        smallest = len(self.data.train) % config.batch_size or config.batch_size  # the last batch of a pass
         train = config.train_mode == "train"
-        self.model.prepare(inputs, targets, self._loss_function, train, own_rows, last)
+        self.model.prepare(inputs, targets, self._loss_function, train, own_rows, smallest)
         self.criterion(self.model.predict(inputs), targets)
         if config.attack is not None:
             config.check_attack(d=self.model.d)

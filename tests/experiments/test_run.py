@@ -327,6 +327,15 @@ def test_damaged_checkpoint(how: str, capsys: pytest.CaptureFixture) -> None:
     assert not Path("run.pending").exists()
 
 
+def test_bug_of_a_model_is_not_taken_for_a_lack_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*arguments: object) -> None:
+        raise RuntimeError("the size of tensor a must match the size of tensor b")
+
+    monkeypatch.setattr(ServerSimulation, "__init__", broken)
+    with pytest.raises(RuntimeError, match="the size of tensor a"):
+        run("--nb-steps 1")
+
+
 def test_rows_are_on_disk_while_the_run_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
     monkeypatch.setattr("experiments.run.FLUSH_INTERVAL_S", 0)
@@ -361,6 +370,8 @@ BAD = [
         "--attack bulyan --attack-args target_idx:4810",
         "--attack, --attack-args: bulyan: expected target_idx from -4810 to 4809",
     ),
+    ("--nb-for-study-past 100000000000", "expected what fits into memory, got more"),
+    ("--nb-for-study-past 1000000000000000000", "expected what fits into memory, got more"),
     ("--device cuda:99", "--device: expected a GPU for cuda:99, found"),
     ("--device-gar cuda:99", "--device-gar: expected a GPU for cuda:99, found"),
     ("--load-checkpoint nowhere", "--load-checkpoint: cannot read nowhere: No such file or directory"),
