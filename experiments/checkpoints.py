@@ -12,6 +12,7 @@ from experiments.server import ServerSimulation
 from tools.errors import UserError, one_line
 
 FORMAT = "byzantium checkpoint 2"
+CHECKPOINT_PREFIX = "checkpoint-"
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class Checkpoint:
 
 def checkpoint_path(folder: Path, step: int) -> Path:
     """Return where the checkpoint of a step lies in a result folder."""
-    return folder / f"checkpoint-{step}"
+    return folder / f"{CHECKPOINT_PREFIX}{step}"
 
 
 def save_checkpoint(path: Path, config: RunConfig, seed: int, state: dict[str, Any]) -> None:

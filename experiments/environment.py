@@ -1,5 +1,6 @@
 """Where a run computes, and what is noted about that place."""
 
+import functools
 import os
 import platform
 import secrets
@@ -75,6 +76,7 @@ def describe(config: RunConfig, seed: int) -> dict[str, Any]:
     }
 
 
+@functools.cache
 def _version(package: str) -> str | None:
     try:
         return version(package)
@@ -82,6 +84,7 @@ def _version(package: str) -> str | None:
         return None
 
 
+@functools.cache  # a process runs the code it has imported, whatever changes on disk
 def _commit() -> str | None:
     """Return the commit of this code, with a "+" if files differ from it; None outside a repository."""
     folder = Path(__file__).parent

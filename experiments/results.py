@@ -20,6 +20,14 @@ from tools.errors import UserError
 EVALUATION_COLUMNS = ("Step number", "Cross-accuracy")
 
 
+class BusyFolderError(UserError):
+    """Another run is writing to the folder."""
+
+
+class UnwritableError(UserError):
+    """The folder cannot be written to: other runs beside it would fail as well."""
+
+
 def sibling(folder: Path, suffix: str) -> Path:
     """Return the folder of the same name with a suffix, e.g. ".pending"."""
     return folder.with_name(folder.name + suffix)
@@ -44,7 +52,8 @@ class ResultDirectory:
             rows from that step on are cut off, and new ones appended.
 
     Raises:
-        UserError: the folder cannot be written to, or another run is writing to it.
+        BusyFolderError: another run is writing to it.
+        UnwritableError: it cannot be written to.
     """
 
     def __init__(self, folder: Path, continued: tuple[Path, int] | None = None) -> None:
@@ -68,7 +77,7 @@ class ResultDirectory:
             self.out_log = self._append("stdout.log")
             self.err_log = self._append("stderr.log")
         except OSError as error:
-            raise UserError(
+            raise UnwritableError(
                 f"--result-directory: cannot write to {self.pending}: {error.strerror or error}; name another folder"
             ) from error
         self._files: dict[str, TextIO] = {}
@@ -135,14 +144,48 @@ class ResultDirectory:
         self._close()
 
 
+def set_failed(folder: Path, reason: str, log: str, fields: dict[str, Any]) -> None:
+    """Leave `<name>.failed` for a run whose process could not do so itself, with why it failed.
+
+    Args:
+        folder: the run's, as it would be once complete.
+        reason: in one line.
+        log: what the process printed that is in no file of the run.
+        fields: of the run's configuration, written if the run did not get to writing them.
+    """
+    pending, failed = sibling(folder, ".pending"), sibling(folder, ".failed")
+    if pending.exists():
+        if failed.exists():
+            move_aside(failed)
+        pending.rename(failed)
+    failed.mkdir(parents=True, exist_ok=True)
+    if not (failed / "config.json").exists():
+        (failed / "config.json").write_text(json.dumps(fields, indent=2) + "\n", encoding="utf-8")
+    with (failed / "stderr.log").open("a", encoding="utf-8") as file:
+        file.write(f"{log}{reason}\n")
+
+
+def read_accuracies(folder: Path) -> list[float]:
+    """Return the accuracies of a finished run, in the order of its evaluations; none if there are none."""
+    try:
+        lines = (folder / "eval").read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        return []
+    return [float(line.split("\t")[1]) for line in lines if not line.startswith("#")]
+
+
 def _lock(folder: Path) -> int:
-    """Return an open descriptor that keeps other runs out of a folder until it is closed, or raise a UserError."""
+    """Return an open descriptor that keeps other runs out of a folder until it is closed.
+
+    Raises:
+        BusyFolderError: another run has it.
+    """
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(descriptor)
-        raise UserError(
+        raise BusyFolderError(
             f"--result-directory: another run is writing to {folder}; wait for it, or name another folder"
         ) from None
     return descriptor

@@ -5,6 +5,7 @@ import math
 import shlex
 import time
 import traceback
+from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,9 @@ from experiments.environment import choose_seed, describe, on_this_machine, sett
 from experiments.event_files import EventFiles, check_tensorboard
 from experiments.interruption import Interrupted, Interruption
 from experiments.prompt import ask
-from experiments.results import ResultDirectory
+from experiments.results import ResultDirectory, UnwritableError
 from experiments.server import ServerSimulation
-from tools.console import Console, make_tree
+from tools.console import Console, duration, make_tree
 from tools.errors import UserError, one_line
 
 FLUSH_INTERVAL_S = 0.5
@@ -27,10 +28,21 @@ TOO_LARGE = ("allocate memory", "out of memory", "Storage size calculation overf
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
 
 
-def run(config: RunConfig, console: Console) -> Path:
+def load_data(config: RunConfig) -> Data:
+    """Return the run's data, on its device."""
+    data = datasets.load(
+        config.dataset, Path(config.data_directory), transform=not config.no_transform, **config.dataset_args
+    )
+    return data.to(config.device)
+
+
+def run(config: RunConfig, console: Console, load: Callable[[RunConfig], Data] = load_data) -> Path:
     """Do one run and return its result folder.
 
     Everything that can be wrong is found before the folder is made.
+
+    Args:
+        load: gives the run its data, which it does not change.
 
     Raises:
         UserError: something that the user can fix.
@@ -44,7 +56,7 @@ def run(config: RunConfig, console: Console) -> Path:
         path = config.load_checkpoint
         checkpoint = None if path is None else load_checkpoint(path, config)
         seed = checkpoint.seed if checkpoint else choose_seed(config)
-        data = load_data(config)
+        data = load(config)
         simulation = _build(config, data, seed)
         if checkpoint:
             restore(simulation, checkpoint)
@@ -54,14 +66,6 @@ def run(config: RunConfig, console: Console) -> Path:
             with console.logs(results.out_log, results.err_log):
                 _Training(config, seed, simulation, results, console, interruption, checkpoint).run()
             return results.folder
-
-
-def load_data(config: RunConfig) -> Data:
-    """Return the run's data, on its device."""
-    data = datasets.load(
-        config.dataset, Path(config.data_directory), transform=not config.no_transform, **config.dataset_args
-    )
-    return data.to(config.device)
 
 
 def _build(config: RunConfig, data: Data, seed: int) -> ServerSimulation:
@@ -116,7 +120,7 @@ class _Training:
         except BaseException as error:
             if isinstance(error, OSError) and error.errno in UNWRITABLE:
                 what = f"cannot write to {self.results.pending}: {error.strerror}"
-                raise UserError(f"--result-directory: {what}; make room, or name another folder") from error
+                raise UnwritableError(f"--result-directory: {what}; make room, or name another folder") from error
             self.results.err_log.write(traceback.format_exc())
             self.results.fail()
             raise
@@ -204,7 +208,7 @@ class _Training:
         if rate:
             parts.append(f"{rate:.1f} steps/s")
             if step < self.last < math.inf:
-                parts.append(f"{_duration((self.last - step) / rate)} left")
+                parts.append(f"{duration((self.last - step) / rate)} left")
         return "  ".join(parts)
 
     def _save(self) -> Path:
@@ -253,9 +257,3 @@ def describe_config(
         **environment["versions"],
     }
     return groups
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

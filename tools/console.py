@@ -15,18 +15,27 @@ from rich.tree import Tree
 LOG_WIDTH = 100
 
 
-class _Output(RichConsole):
+class Output(RichConsole):
+    """Standard output, of which nothing hangs on whether anybody reads it."""
+
     def on_broken_pipe(self) -> None:
         """Go on without output when nobody reads it any more, as in `attack.py | head`; the base class would exit."""
         self.quiet = True
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+    def say(self, what: Text | Tree) -> None:
+        """Print, if anybody can read it."""
+        try:
+            self.print(what)
+        except OSError:  # no reason to lose a run
+            self.quiet = True
 
 
 class Console:
     """Lines and one live line on standard output, warnings on standard error; lines also to logs once there are any."""
 
     def __init__(self) -> None:
-        self._out = _Output(highlight=False, soft_wrap=True)
+        self._out = Output(highlight=False, soft_wrap=True)
         self._logs: tuple[TextIO, TextIO] | None = None
         self._live: Live | None = None
 
@@ -35,15 +44,9 @@ class Console:
         """Whether somebody sees a live line."""
         return self._out.is_terminal
 
-    def _print(self, what: Text | Tree) -> None:
-        try:
-            self._out.print(what)
-        except OSError:  # nobody can read it, which is no reason to lose the run
-            self._out.quiet = True
-
     def say(self, text: str) -> None:
         """Print a line, above the live line if there is one."""
-        self._print(Text(text))
+        self._out.say(Text(text))
         if self._logs:
             print(text, file=self._logs[0], flush=True)
 
@@ -58,7 +61,7 @@ class Console:
 
     def show(self, tree: Tree) -> None:
         """Print a tree."""
-        self._print(tree)
+        self._out.say(tree)
         if self._logs:
             print(render(tree), file=self._logs[0], flush=True)
 
@@ -98,6 +101,13 @@ class Console:
         finally:
             if self._live:
                 self._live.start()
+
+
+def duration(seconds: float) -> str:
+    """Return a time as minutes:seconds, or hours:minutes:seconds."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 def make_tree(title: str, groups: Mapping[str, Mapping[str, Any]]) -> Tree:
