@@ -126,6 +126,7 @@ def reproduce(arguments: argparse.Namespace) -> int:
         skipped=reproduction.skipped,
         seconds=time.monotonic() - start,
         slots=list(engine.slots),
+        experiments=[name for name, _ in grid.experiments()],
     )
     overview.say(f"drawing {plots / 'index.html'}")
     grid.report(results, plots, circumstances)
@@ -144,9 +145,12 @@ def make_engine(arguments: argparse.Namespace, grid: "type[Grid]") -> "Engine":
         if arguments.ray_address is not None:
             raise UserError("--ray-address: expected --engine ray as well")
         return LocalEngine(choose_slots(arguments.devices, arguments.supercharge, grid.threads))
+    if arguments.devices != "auto":
+        raise UserError(f"--devices: expected auto with --engine ray, whose cluster knows, got {arguments.devices}")
     from experiments.engines.ray import RayEngine
 
-    return RayEngine(arguments.ray_address, arguments.devices, arguments.supercharge, grid.threads)
+    results = Path(arguments.result_directory)
+    return RayEngine(arguments.ray_address, results, arguments.supercharge, grid.threads)
 
 
 def parse_seeds(text: str) -> list[int]:

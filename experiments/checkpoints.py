@@ -41,6 +41,16 @@ def checkpoint_path(folder: Path, step: int) -> Path:
     return folder / f"{CHECKPOINT_PREFIX}{step}"
 
 
+def find_checkpoints(folder: Path) -> list[tuple[int, Path]]:
+    """Return the checkpoints in a result folder with their steps, the latest first."""
+    found = []
+    for path in folder.glob(f"{CHECKPOINT_PREFIX}*"):
+        step = path.name.removeprefix(CHECKPOINT_PREFIX)
+        if step.isdigit():
+            found.append((int(step), path))
+    return sorted(found, reverse=True)
+
+
 def save_checkpoint(path: Path, config: RunConfig, seed: int, state: dict[str, Any]) -> None:
     """Write a checkpoint; the file appears only when complete."""
     unfinished = path.with_name(f".{path.name}.unfinished")

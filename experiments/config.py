@@ -181,6 +181,9 @@ class RunConfig:
     nb_for_study_past: int = option(1, "past average gradients that the curvature looks at", at_least=1)
     evaluation_delta: int = option(10, "steps between evaluations; 0: none", at_least=0)
     checkpoint_delta: int = option(0, "steps between checkpoints; 0: only when interrupted", decides=False, at_least=0)
+    checkpoint_keep: int | None = option(
+        None, "checkpoints that are kept, the latest; by default all", decides=False, at_least=1
+    )
     user_input_delta: int = option(0, "steps between prompts; 0: none", decides=False, at_least=0)
     load_checkpoint: str | None = option(None, "checkpoint to continue from", metavar="PATH", decides=False)
     result_directory: str | None = option(

@@ -17,6 +17,8 @@ import torch
 from experiments.config import RunConfig
 from tools.errors import UserError
 
+COMMIT_VARIABLE = "BYZANTIUM_COMMIT"
+"""Where code that was sent to another machine, without its repository, finds its commit."""
 PACKAGES = ("torch", "torchvision", "numpy", "scikit-learn")
 
 
@@ -69,7 +71,7 @@ def describe(config: RunConfig, seed: int) -> dict[str, Any]:
     return {
         "python": platform.python_version(),
         "versions": {package: _version(package) for package in PACKAGES},
-        "commit": _commit(),
+        "commit": commit(),
         "device": torch.cuda.get_device_name(config.device) if config.device.startswith("cuda") else _processor(),
         "threads": config.threads,
         "seed": seed,
@@ -85,8 +87,10 @@ def _version(package: str) -> str | None:
 
 
 @functools.cache  # a process runs the code it has imported, whatever changes on disk
-def _commit() -> str | None:
-    """Return the commit of this code, with a "+" if files differ from it; None outside a repository."""
+def commit() -> str | None:
+    """Return the commit of this code, with a "+" if files differ from it; None if that cannot be known."""
+    if told := os.environ.get(COMMIT_VARIABLE):
+        return told
     folder = Path(__file__).parent
     command = ["git", "-C", str(folder), "describe", "--always", "--abbrev=40", "--dirty=+", "--exclude=*"]
     try:

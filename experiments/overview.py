@@ -83,6 +83,11 @@ class Overview:
             self.say(f"{name}: being done elsewhere ({owner}); looked at again later")
         self._waiting[name] = owner
 
+    def lost(self, slot: int, name: str) -> None:
+        """Say that a run is to be done again because its machine is gone."""
+        self._lines[slot] = None
+        self.say(f"{name}: lost with its machine; done again", "yellow")
+
     def done(self, slot: int, name: str, seconds: float, accuracies: Sequence[float]) -> None:
         """Count a finished run."""
         self._lines[slot] = None

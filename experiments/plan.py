@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
-from experiments.checkpoints import CHECKPOINT_PREFIX, load_checkpoint
+from experiments.checkpoints import find_checkpoints, load_checkpoint
 from experiments.config import RunConfig
 from experiments.results import move_aside, sibling
 from tools.errors import UserError, one_line
@@ -71,7 +71,7 @@ def plan(name: str, config: RunConfig, devices: Collection[str]) -> Planned:
             return Planned(name, config, Action.SKIP, "finished")
         return Planned(name, config, Action.RUN, f"{wrong}: moved aside, and run again", aside=(folder,))
     if pending.is_dir():
-        for step, path in _checkpoints(pending):
+        for step, path in find_checkpoints(pending):
             if step <= config.nb_steps and _fits(path, config, devices):
                 return Planned(name, config, Action.CONTINUE, f"from step {step}", checkpoint=path, done=step)
         return Planned(name, config, Action.RUN, "was broken off without a checkpoint: from the start")
@@ -119,16 +119,6 @@ def _last_step(path: Path) -> int | None:
         return int(last.split(b"\t")[0]) if last.endswith(b"\n") else None
     except (OSError, ValueError, IndexError):
         return None
-
-
-def _checkpoints(folder: Path) -> list[tuple[int, Path]]:
-    """Return the checkpoints in a folder with their steps, the latest first."""
-    found = []
-    for path in folder.glob(f"{CHECKPOINT_PREFIX}*"):
-        step = path.name.removeprefix(CHECKPOINT_PREFIX)
-        if step.isdigit():
-            found.append((int(step), path))
-    return sorted(found, reverse=True)
 
 
 def _fits(path: Path, config: RunConfig, devices: Collection[str]) -> bool:

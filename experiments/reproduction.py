@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from experiments.checkpoints import find_checkpoints
 from experiments.config import RunConfig
 from experiments.engines import Ended, Engine, Outcome, Progress, Task
 from experiments.interruption import Interruption
@@ -79,12 +80,14 @@ class Reproduction:
         reasons: dict[tuple[str, str, bool], str] = {}
         for data, config in samples.items():
             self._overview.fetching(config.dataset)
-            self._engine.start(0, Task(config, only_data=True))
             ended = None
-            while ended is None:
-                if interruption.signal is not None:
-                    return
-                ended = next((event for event in self._wait() if isinstance(event, Ended)), None)
+            while ended is None or ended.outcome is Outcome.LOST:
+                self._engine.start(0, Task(config, only_data=True))
+                ended = None
+                while ended is None:
+                    if interruption.signal is not None:
+                        return
+                    ended = next((event for event in self._wait() if isinstance(event, Ended)), None)
             if ended.outcome is not Outcome.DONE:
                 reasons[data] = ended.reason
         self.skipped = {r.name: reasons[_data_of(r.config)] for r in self._queue if _data_of(r.config) in reasons}
@@ -133,7 +136,12 @@ class Reproduction:
             if event.outcome is Outcome.BUSY:
                 self._elsewhere[run.name] = run
                 self._overview.elsewhere(run.name, "another process")
+            elif event.outcome is Outcome.LOST:
+                self._queue.append(run)
+                self._overview.lost(event.slot, run.name)
             elif event.outcome is Outcome.DONE:
+                for _, checkpoint in find_checkpoints(run.folder):  # gigabytes, with large models
+                    checkpoint.unlink()
                 seconds = time.monotonic() - self._started[event.slot]
                 self._overview.done(event.slot, run.name, seconds, read_accuracies(run.folder))
             else:

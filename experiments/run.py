@@ -3,6 +3,7 @@
 import errno
 import math
 import shlex
+import sys
 import time
 import traceback
 from collections.abc import Callable
@@ -11,7 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from experiments import datasets
-from experiments.checkpoints import Checkpoint, checkpoint_path, load_checkpoint, restore, save_checkpoint
+from experiments.checkpoints import (
+    Checkpoint,
+    checkpoint_path,
+    find_checkpoints,
+    load_checkpoint,
+    restore,
+    save_checkpoint,
+)
 from experiments.config import SECTIONS, RunConfig
 from experiments.datasets import Data
 from experiments.environment import choose_seed, describe, on_this_machine, settings
@@ -216,6 +224,8 @@ class _Training:
         step = self.simulation.step_index
         path = checkpoint_path(self.results.pending, step)
         save_checkpoint(path, self.config, self.seed, self.simulation.state_dict())
+        for _, old in find_checkpoints(path.parent)[self.config.checkpoint_keep or sys.maxsize :]:
+            old.unlink()
         self.saved = step
         return path
 

@@ -19,6 +19,8 @@ class Outcome(Enum):
     """The task's own fault: others may go on."""
     CRASHED = "crashed"
     """The process that did it is gone, and could not put the run's folder in order."""
+    LOST = "lost"
+    """The machine that did it is gone: the task may be given to another."""
     BUSY = "busy"
     """Somebody else is writing to the run's folder."""
     UNWRITABLE = "unwritable"

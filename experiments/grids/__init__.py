@@ -40,7 +40,8 @@ class Grid(ABC):
         super().__init_subclass__(**kwargs)
         if name:
             cls.name = name
-            grids.register(name, cls)
+            if cls.__module__.startswith(f"{__name__}."):  # those of files elsewhere are found by their path
+                grids.register(name, cls)
 
     @classmethod
     @abstractmethod

@@ -24,6 +24,7 @@ WIDE_RESNET = {
     "nb_steps": 20_000,
     "evaluation_delta": 100,
     "checkpoint_delta": 1000,
+    "checkpoint_keep": 1,
 }
 
 

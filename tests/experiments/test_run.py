@@ -114,6 +114,11 @@ def test_checkpoints_are_written_at_every_multiple() -> None:
     assert checkpoints == ["checkpoint-0", "checkpoint-3", "checkpoint-6"]
 
 
+def test_only_the_latest_checkpoints_are_kept() -> None:
+    assert run("--nb-steps 12 --checkpoint-delta 2 --checkpoint-keep 2") == 0
+    assert sorted(path.name for path in Path("run").glob("*checkpoint*")) == ["checkpoint-10", "checkpoint-12"]
+
+
 def test_fresh_seed_is_recorded_and_continued() -> None:
     line = f"{SHORT} --seed -1"
     assert run(f"{line} --nb-steps 5 --checkpoint-delta 5", "first") == 0
