@@ -58,7 +58,7 @@ class Overview:
         self._headline, self._without = "", len(skipped)
         for reason in dict.fromkeys(skipped.values()):
             names = [name for name, given in skipped.items() if given == reason]
-            self.say(f"{len(names)} runs are skipped ({names[0]} …): {reason}", "yellow")
+            self.say(f"skipped: {len(names)} ({names[0]} …): {reason}", "yellow")
 
     def started(self, slot: int, name: str) -> None:
         """Show a run on a slot."""

@@ -220,8 +220,8 @@ def test_runs_without_data_are_skipped_and_said(reproduce: Reproduce) -> None:
     reproduce.grid(SHORT, 'yield "lost", RunConfig(dataset="phishing")')
     status, out, err = reproduce.run("--data-directory", "data")
     assert status == 1
-    assert "1 runs are skipped (lost-1 …)" in out
-    assert "1 runs were skipped for want of data: lost-1" in err
+    assert "skipped: 1 (lost-1 …)" in out
+    assert "skipped for want of data: lost-1" in err
     assert reproduce.names() == ["short-1"]
 
 
@@ -241,6 +241,8 @@ def test_a_changed_configuration_is_done_again(reproduce: Reproduce) -> None:
     [
         (["--supercharge", "0"], "--supercharge: expected at least 1, got 0"),
         (["--seeds", "5-1"], '--seeds: expected e.g. "1-5" or "1,2,7-9", got \'5-1\''),
+        (["--seeds", "1-99999999999"], '--seeds: expected e.g. "1-5"'),
+        (["--seeds", "²"], '--seeds: expected e.g. "1-5"'),
         (["--seeds", "1,1"], "--seeds: expected every seed once"),
         (["--only", "nothing*"], "--only: expected a pattern that matches a run, such as short-1, got nothing*"),
         (["--devices", "cuda:99"], "--devices: expected auto, or some of cpu"),
