@@ -1,0 +1,121 @@
+"""The command line of study.py."""
+
+import argparse
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+from studies import gallery
+from studies.frame import Study
+from studies.tables import FORMATS
+from tools.errors import UserError, one_line
+
+EXAMPLES = """examples:
+  python3 study.py table results-data
+  python3 study.py table results-data --only 'mnist-*' --columns gar,momentum_at,accuracy_max --format latex
+  python3 study.py table results-data --over seed,learning_rate --format csv -o accuracies.csv
+  python3 study.py plot results-data -o results-plot --only '*-krum-*'
+
+As a library: import study, see docs/study.md."""
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser; every command has a function `run` of the parsed arguments."""
+    parser = argparse.ArgumentParser(
+        prog="study.py",
+        description="Tables and figures of the runs in a folder of result directories.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    runs = argparse.ArgumentParser(add_help=False)
+    runs.add_argument("directory", nargs="?", default="results-data", help="folder of the runs (default: results-data)")
+    runs.add_argument("--only", metavar="PATTERN", default="*", help="runs whose names match, with wildcards * ? […]")
+
+    table = commands.add_parser(
+        "table", parents=[runs], help="statistics over seeds as text", description="Statistics over seeds as text."
+    )
+    table.add_argument("--format", choices=FORMATS, default="markdown", help="default: markdown; csv has all digits")
+    table.add_argument(
+        "--over", type=_names, default=["seed"], metavar="FIELDS", help="what may differ in a row (default: seed)"
+    )
+    table.add_argument(
+        "--columns",
+        type=_names,
+        default=[],
+        metavar="NAMES",
+        help="flags of attack.py, and values: accuracy_final, accuracy_max, accuracy_last, loss_final, ratio_honest, "
+        "seconds, … (default: all flags that differ, accuracy_max, accuracy_final)",
+    )
+    table.add_argument("-o", "--output", metavar="FILE", help="write there instead of printing")
+    table.set_defaults(run=_table)
+
+    plot = commands.add_parser(
+        "plot", parents=[runs], help="all figures that the runs suggest", description="All figures the runs suggest."
+    )
+    plot.add_argument(
+        "-o", "--output", metavar="FOLDER", default="results-plot", help="where to write (default: results-plot)"
+    )
+    plot.set_defaults(run=_plot)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Do what the command line says and return the exit status: 0, 2 for a user's error, 130 for Ctrl-C."""
+    for stream in (sys.stdout, sys.stderr):  # a terminal that lacks a character gets its number
+        stream.reconfigure(errors="backslashreplace")
+    arguments = make_parser().parse_args(argv)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("always", UserWarning)
+            warnings.showwarning = lambda message, *_: print(f"study.py: {one_line(message)}", file=sys.stderr)
+            arguments.run(arguments)
+    except UserError as error:
+        print(f"study.py: {one_line(error)}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:  # nobody reads on, as in `study.py table | head`
+        sys.stdout = None
+        return 0
+    except KeyboardInterrupt:
+        print("study.py: interrupted", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _table(arguments: argparse.Namespace) -> None:
+    text = _read(arguments).table(arguments.format, over=arguments.over, columns=arguments.columns)
+    if arguments.output is None:
+        print(text, end="", flush=True)
+        return
+    try:
+        Path(arguments.output).write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"--output: cannot write {arguments.output}: {error.strerror}; name another file") from error
+
+
+def _plot(arguments: argparse.Namespace) -> None:
+    for path in gallery.save(_read(arguments), Path(arguments.output)):
+        print(path, flush=True)
+
+
+def _read(arguments: argparse.Namespace) -> Study:
+    study = Study(arguments.directory, progress=_progress if sys.stderr.isatty() else None)
+    part = study.only(arguments.only)
+    for state, names in (("failed", study.failed), ("not finished", study.pending)):
+        if names:
+            print(f"study.py: {state}, left out: {', '.join(names)}", file=sys.stderr)
+    if len(part) == 0:
+        found = f"{len(study)} of other names" if len(study) else "none"
+        raise UserError(f"expected finished runs in {arguments.directory} that match {arguments.only!r}, found {found}")
+    return part
+
+
+def _progress(done: int, total: int) -> None:
+    if done % 50 == 0 or done == total:
+        print(f"\rreading runs: {done} of {total}", end="\n" if done == total else "", file=sys.stderr, flush=True)
+
+
+def _names(text: str) -> list[str]:
+    """Read names parted by commas, also with the dashes that they have as flags of attack.py."""
+    return [name.strip().replace("-", "_") for name in text.split(",") if name.strip()]

@@ -1,0 +1,15 @@
+#!/usr/bin/env python3
+"""Result directories in, data frames, tables and figures out: `import study`, or `python3 study.py --help`."""
+
+import sys
+
+from studies.command_line import main
+from studies.display import display
+from studies.frame import Study
+from studies.plots import BoxPlot, LinePlot
+from studies.session import Session, discard, select
+
+__all__ = ["BoxPlot", "LinePlot", "Session", "Study", "discard", "display", "main", "select"]
+
+if __name__ == "__main__":
+    sys.exit(main())
