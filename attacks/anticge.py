@@ -1,7 +1,7 @@
 """The attack against comparative gradient elimination.
 
-Source: code of the ICLR 2021 paper (El Mhamdi, Guerraoui and Rouault), attack `anticge`, which counts the smallest
-vector twice; it is kept so.
+Source: El Mhamdi, Guerraoui and Rouault, "Distributed Momentum for Byzantine-resilient Stochastic Gradient Descent",
+ICLR 2021, code, attack `anticge`, which counts the smallest vector twice; it is kept so.
 """
 
 from typing import Any
@@ -13,9 +13,9 @@ from attacks import Attack, repeat
 
 
 class AntiCGE(Attack, name="anticge"):
-    """Send minus the sum of the h − f vectors of smallest norm, scaled to just below the next smallest norm.
+    """Send minus the sum of the h − f vectors of smallest norm, f as declared, at just below the next norm.
 
-    f is the declared number here; NaN if there are more attackers than that.
+    NaN if there are more attackers than declared.
     """
 
     cost = "hd"
