@@ -13,7 +13,7 @@ from attacks import Attack, repeat
 
 
 class AntiCGE(Attack, name="anticge"):
-    """Send minus the sum of the h − f vectors of smallest norm, f as declared, at just below the next norm.
+    """Send minus the sum of the h − f vectors of smallest norm, f as declared, scaled to just below the next norm.
 
     NaN if there are more attackers than declared.
     """

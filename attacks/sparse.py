@@ -89,7 +89,7 @@ class Sparse(Attack, name="sparse"):
         mean, squares = honest_moments(honest_gradients, specialized)
         state = {} if state is None else state
         if "sensitive" not in state:
-            state["sensitive"] = most_sensitive(mean, parameters, max(round(share * d), 1))
+            state["sensitive"] = most_sensitive(mean, parameters, max(round(share * d), 1) if share else 0)
         factors = torch.full_like(mean, largest_factor(h, f) if z == "max" else float(z))
         factors.scatter_(-1, state["sensitive"], float(z_sensitive))
         return repeat(torch.addcmul(mean, factors, (squares / (h - 1)).sqrt_(), value=-1), f)
