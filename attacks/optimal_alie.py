@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from attacks import honest_moments
+from attacks import honest_deviation
 from attacks.line_search import TwoSidedSearch
 
 
@@ -18,5 +18,4 @@ class OptimalALIE(TwoSidedSearch, name="optimal-alie"):
 
     @classmethod
     def line(cls, honest: Tensor, specialized: dict[str, Any]) -> tuple[Tensor, Tensor]:
-        mean, squares = honest_moments(honest, specialized)
-        return mean, (squares / honest.shape[-2]).sqrt_()
+        return honest_deviation(honest, specialized)
