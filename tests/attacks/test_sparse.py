@@ -27,7 +27,15 @@ def oracle(
 
 @pytest.mark.parametrize(
     "arguments",
-    [{}, {"share": 0}, {"share": 1e-9}, {"share": 0.24}, {"share": 0.5, "z": 0}, {"share": 1}, {"share": 0.26, "z_sensitive": 4, "z": 0.5}],
+    [
+        {},
+        {"share": 0},
+        {"share": 1e-9},
+        {"share": 0.24},
+        {"share": 0.5, "z": 0},
+        {"share": 1},
+        {"share": 0.26, "z_sensitive": 4, "z": 0.5},
+    ],
 )
 @pytest.mark.parametrize("parameters", [None, PARAMETERS])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
