@@ -67,7 +67,7 @@ BAD = [
     ("--pre-gar nmm", "unknown pre-aggregator 'nmm', expected one of: arc, bucketing, clipping, nnm"),
     ("--pre-gar-args s:2", "--pre-gar-args: expected --pre-gar as well"),
     ("--pre-gar nnm bucketing --pre-gar-args c:2", "--pre-gar-args: nnm, bucketing have no argument 'c', expected: s"),
-    ("--pre-gar nnm --pre-gar-args out:2", "--pre-gar-args: nnm have no argument 'out', expected: no arguments"),
+    ("--pre-gar nnm --pre-gar-args out:2", "--pre-gar-args: nnm has no argument 'out', expected: no arguments"),
     ("--pre-gar bucketing --pre-gar-args s:0", "--pre-gar, --pre-gar-args"),
     ("--pre-gar bucketing --gar krum", "krum: expected f from 0 to 1 for n = 6, got 4"),
     ("--gar ubar", "--gar: expected a rule for a server, got ubar, which needs 'loss'"),
