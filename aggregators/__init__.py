@@ -25,9 +25,10 @@ CONTEXT = frozenset({"f", "n", "pivot", "weights_row", "trusted", "loss", "state
 """What callers fill in, and users do not set.
 
 `pivot` (…, d): the previous aggregate at a server, the worker's own vector in decentralised mixing. `weights_row`
-(…, n): mixing weights of sum one, own first. `trusted` (…, d): a gradient the server trusts. `loss`: parameters (d,) →
-loss on own data. `state`: a dictionary kept between calls. `copies`: the last so many rows are known to be one and the
-same vector; a rule with a parameter of that name reads only the first of them.
+(…, n): mixing weights of sum one, own first. `trusted` (…, d): a gradient the server trusts, of as many samples as the
+rule's parameter `root` says, of 100 where it has none. `loss`: parameters (d,) → loss on own data. `state`: a
+dictionary kept between calls. `copies`: the last so many rows are known to be one and the same vector; a rule with a
+parameter of that name reads only the first of them.
 """
 FORMS = ("aggregate", "weights", "combine", "weights_by_distance")
 """What a rule's file may write, one of them."""

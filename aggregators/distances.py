@@ -155,13 +155,14 @@ def sums_to_nearest(distances: Tensor, count: int) -> Tensor:
     return others.sort(dim=-1).values[..., :count].sum(dim=-1)
 
 
-def order_by(scores: Tensor, dtype: torch.dtype) -> Tensor:
+def order_by(scores: Tensor, dtype: torch.dtype, units: float = ROUNDING) -> Tensor:
     """Return the indices of scores ≥ 0 from small to large, NaN last; of equal ones the first comes first.
 
-    Scores that differ by no more than rounding in this dtype are equal, so that rounding breaks no tie.
+    Scores that differ by no more than so many units of rounding in this dtype are equal, so that rounding breaks no
+    tie.
     """
     ordered, indices = scores.masked_fill(scores.isnan(), torch.inf).sort(dim=-1, stable=True)
-    apart = ordered[..., 1:] > ordered[..., :-1] * (1 + ROUNDING * torch.finfo(dtype).eps)
+    apart = ordered[..., 1:] > ordered[..., :-1] * (1 + units * torch.finfo(dtype).eps)
     ranks = torch.zeros_like(indices)
     ranks[..., 1:] = apart.cumsum(dim=-1)
     return torch.empty_like(ranks).scatter_(-1, indices, ranks).sort(dim=-1, stable=True).indices

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from aggregators import Aggregator
 from aggregators.caf import scaled_products, top_direction
-from aggregators.distances import order_by
+from aggregators.distances import ROUNDING, order_by
 from tools.arguments import check_number, check_whole
 
 FAR = 1e6  # times the largest distance of the n − f closest vectors, beyond which one is dropped anyhow
@@ -96,5 +96,6 @@ def kept(rows: Tensor, f: int, count: int) -> Tensor:
     squares = products.diagonal(dim1=-2, dim2=-1).masked_fill(~counted, torch.inf)
     counted = counted & (squares <= FAR**2 * squares.kthvalue(rows.shape[-2] - f, dim=-1, keepdim=True).values)
     _, distances = top_direction(products, counted / counted.sum(dim=-1, keepdim=True, dtype=torch.float64))
-    chosen = order_by(distances.square().masked_fill(~counted, torch.inf), rows.dtype)[..., :count]
+    scores = distances.square().masked_fill(~counted, torch.inf)
+    chosen = order_by(scores, rows.dtype, units=ROUNDING * rows.shape[-2])[..., :count]  # each is a sum over rows
     return torch.zeros_like(squares).scatter_(-1, chosen, 1) * counted

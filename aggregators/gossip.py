@@ -5,6 +5,7 @@ anything, so that neighbourhoods of different sizes fit in one batch. f counts B
 Byzantine weight, is the weight of the f heaviest neighbours unless the parameter `byzantine_weight` says it.
 """
 
+from abc import abstractmethod
 from typing import Any
 
 import torch
@@ -18,24 +19,15 @@ from tools.long_rows import squared_norms
 WEIGHT_ROUNDING = 1e-6  # sums of mixing weights this close are equal: the weights may have come in float32
 
 
-class GossipRule(Aggregator):
-    """A rule that mixes a worker's own model with its neighbours', up to all of which may be Byzantine."""
-
-    needs = ("weights_row",)
-    finds_non_finite = True
-
-    @classmethod
-    def check(
-        cls,
-        *,
-        n: int,
-        f: int,
-        byzantine_weight: float | None = None,
-        **specialized: Any,
-    ) -> None:
-        cls.require(n=n, f=f, most=n - 1)
-        if byzantine_weight is not None:
-            check_number(cls.name, "byzantine_weight", byzantine_weight, least=0, most=1)
+def check_weights(name: str, weights_row: Tensor) -> None:
+    """Raise ValueError unless mixing weights (…, n) are at least 0 and of sum one, up to rounding in their dtype."""
+    rounding = weights_row.shape[-1] * torch.finfo(weights_row.dtype).eps if weights_row.is_floating_point() else 0
+    sums = weights_row.double().sum(dim=-1)
+    if not ((weights_row >= 0).all() & ((sums - 1).abs() <= max(rounding, WEIGHT_ROUNDING)).all()):  # GPU waits
+        raise ValueError(
+            f"{name}: expected weights_row of at least 0 and of sum one, got weights from {weights_row.min():g} and "
+            f"sums from {sums.min():g} to {sums.max():g}"
+        )
 
 
 def mixing_weights(gradients: Tensor, weights_row: Tensor) -> Tensor:
@@ -98,3 +90,64 @@ def own_takes_rest(weights: Tensor, distances: Tensor) -> Tensor:
     shares = weights.masked_fill(distances.isinf(), 0)
     shares[..., 0] = (1 - shares[..., 1:].sum(dim=-1)).clamp(min=0)
     return shares
+
+
+class GossipRule(Aggregator):
+    """A rule that mixes a worker's own model with its neighbours', up to all of which may be Byzantine."""
+
+    needs = ("weights_row",)
+    finds_non_finite = True
+
+    @classmethod
+    def check(
+        cls,
+        *,
+        n: int,
+        f: int,
+        byzantine_weight: float | None = None,
+        weights_row: Tensor | None = None,
+        **specialized: Any,
+    ) -> None:
+        cls.require(n=n, f=f, most=n - 1)
+        if weights_row is not None:
+            check_weights(cls.name, weights_row)
+        if byzantine_weight is not None:
+            check_number(cls.name, "byzantine_weight", byzantine_weight, least=0, most=1)
+
+
+class FarthestFirstRule(GossipRule):
+    """A rule that treats neighbours by their distance to own and by what those farther away weigh together.
+
+    A subclass writes `shares`.
+    """
+
+    cost = "nd"
+
+    @classmethod
+    @abstractmethod
+    def shares(cls, weights: Tensor, distances: Tensor, beyond: Tensor, declared: Tensor) -> Tensor:
+        """Return each row's share of the result, (…, n).
+
+        Args:
+            weights: of the rows, (…, n).
+            distances: of the rows to own, see `distances_to_own`, (…, n).
+            beyond: the total weight of those farther than each row, (…, n).
+            declared: b, (…, 1).
+        """
+
+    @classmethod
+    def weights(
+        cls,
+        gradients: Tensor,
+        /,
+        *,
+        f: int,
+        weights_row: Tensor,
+        byzantine_weight: float | None = None,
+        copies: int = 1,
+        **specialized: Any,
+    ) -> Tensor:
+        weights = mixing_weights(gradients, weights_row)
+        distances = distances_to_own(gradients, weights, copies)
+        beyond = weight_beyond(distances, weights, gradients.dtype)
+        return cls.shares(weights, distances, beyond, declared_weight(weights, f, byzantine_weight))

@@ -7,42 +7,16 @@ weights the neighbours kept are those of nearest neighbour averaging (`nna`), wh
 rows kept; here own takes it.
 """
 
-from typing import Any
-
 from torch import Tensor
 
-from aggregators.gossip import (
-    WEIGHT_ROUNDING,
-    GossipRule,
-    declared_weight,
-    distances_to_own,
-    mixing_weights,
-    own_takes_rest,
-    weight_beyond,
-)
+from aggregators.gossip import WEIGHT_ROUNDING, FarthestFirstRule, own_takes_rest
 
 
-class GTS(GossipRule, name="gts"):
+class GTS(FarthestFirstRule, name="gts"):
     """Remove the weight b from the neighbours farthest from own and give it to own, then mix by weight."""
 
-    cost = "nd"
-
     @classmethod
-    def weights(
-        cls,
-        gradients: Tensor,
-        /,
-        *,
-        f: int,
-        weights_row: Tensor,
-        byzantine_weight: float | None = None,
-        copies: int = 1,
-        **specialized: Any,
-    ) -> Tensor:
-        weights = mixing_weights(gradients, weights_row)
-        distances = distances_to_own(gradients, weights, copies)
-        declared = declared_weight(weights, f, byzantine_weight)
-        beyond = weight_beyond(distances, weights, gradients.dtype)
+    def shares(cls, weights: Tensor, distances: Tensor, beyond: Tensor, declared: Tensor) -> Tensor:
         kept = weights.minimum((weights + beyond - declared).clamp(min=0))
         # What rounding left of a removed neighbour could still be a share of something huge
         return own_takes_rest(kept.where(kept > WEIGHT_ROUNDING, 0), distances)

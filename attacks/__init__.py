@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from tools.arguments import require_context
-from tools.long_rows import check_out, column_means, column_moments, shares_memory, stack_rows
+from tools.long_rows import check_out, column_means, column_moments, shares_memory, smallest_square, stack_rows
 from tools.registry import Registry, import_modules
 
 CONTEXT = frozenset(
@@ -173,9 +173,21 @@ def honest_mean(honest: Tensor, specialized: dict[str, Any]) -> Tensor:
     return specialized["moments"][0] if "moments" in specialized else column_means(honest)
 
 
-def honest_moments(honest: Tensor, specialized: dict[str, Any]) -> tuple[Tensor, Tensor]:
-    """Return mean and summed squared deviations of the honest vectors, two (…, d), passed along or computed."""
-    return specialized["moments"] if "moments" in specialized else column_moments(honest)
+def honest_deviation(honest: Tensor, specialized: dict[str, Any], correction: int = 0) -> tuple[Tensor, Tensor]:
+    """Return mean and coordinate-wise standard deviation of the honest vectors, (…, h, d) → two (…, d).
+
+    By moments that the simulation passed along, or computed. Vectors whose squares are outside the range of float32 are
+    looked at in float64.
+    """
+    mean, squares = specialized["moments"] if "moments" in specialized else column_moments(honest)
+    count = honest.shape[-2] - correction
+    deviation = (squares / count).sqrt_()
+    largest = squares.amax(dim=-1)
+    lost = ~(largest.isfinite() & (largest > smallest_square(honest.dtype)))
+    if honest.dtype != torch.float64 and lost.any():  # waits for the GPU
+        wide = (column_moments(honest.double())[1] / count).sqrt_()
+        deviation = wide.to(honest.dtype).where(lost.unsqueeze(-1), deviation)
+    return mean, deviation
 
 
 import_modules(__name__, __path__)

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from attacks import Attack, honest_moments, repeat
+from attacks import Attack, honest_deviation, repeat
 from tools.long_rows import stack_rows
 
 
@@ -89,8 +89,6 @@ class ALIEAttack(Attack, name="alie"):
         direction: Direction = Direction.NEGATIVE,
         **specialized: Any,
     ) -> Tensor:
-        mean, squares = honest_moments(honest_gradients, specialized)
-        h = honest_gradients.shape[-2]
-        factor = largest_factor(h, f) if z == "max" else float(z)
-        sigma = (squares / h).sqrt_()
+        mean, sigma = honest_deviation(honest_gradients, specialized)
+        factor = largest_factor(honest_gradients.shape[-2], f) if z == "max" else float(z)
         return repeat(torch.add(mean, sigma, alpha=direction.value * factor), f)

@@ -1,7 +1,7 @@
 """The attack against comparative gradient elimination.
 
-Source: code of the ICLR 2021 paper (El Mhamdi, Guerraoui and Rouault), attack `anticge`, which counts the smallest
-vector twice; it is kept so.
+Source: El Mhamdi, Guerraoui and Rouault, "Distributed Momentum for Byzantine-resilient Stochastic Gradient Descent",
+ICLR 2021, code, attack `anticge`, which counts the smallest vector twice; it is kept so.
 """
 
 from typing import Any
@@ -10,12 +10,17 @@ import torch
 from torch import Tensor
 
 from attacks import Attack, repeat
+from tools.long_rows import squared_norms
+
+
+def _norms(rows: Tensor) -> Tensor:
+    return squared_norms(rows).sqrt_().to(rows.dtype)
 
 
 class AntiCGE(Attack, name="anticge"):
-    """Send minus the sum of the h − f vectors of smallest norm, scaled to just below the next smallest norm.
+    """Send minus the sum of the h − f vectors of smallest norm, f as declared, scaled to just below the next norm.
 
-    f is the declared number here; NaN if there are more attackers than that.
+    NaN if there are more attackers than declared.
     """
 
     cost = "hd"
@@ -35,13 +40,10 @@ class AntiCGE(Attack, name="anticge"):
         if f > declared:
             return repeat(honest_gradients.new_full(honest_gradients[..., 0, :].shape, torch.nan), f)
         count = honest_gradients.shape[-2] - declared
-        norms, order = torch.linalg.vector_norm(honest_gradients, dim=-1).sort(dim=-1, stable=True)
+        norms, order = _norms(honest_gradients).sort(dim=-1, stable=True)
         shares = torch.zeros_like(norms).scatter_(-1, order[..., :count], 1.0)
         shares.scatter_(-1, order[..., :1], 2.0)
-        total = -(shares.unsqueeze(-2) @ honest_gradients).squeeze(-2)
+        total = -(shares.unsqueeze(-2) @ honest_gradients)
         below = norms[..., count : count + 1] * (1 - 8 * torch.finfo(norms.dtype).eps)
-        return repeat(
-            total
-            * (below / torch.linalg.vector_norm(total, dim=-1, keepdim=True).clamp(min=torch.finfo(below.dtype).tiny)),
-            f,
-        )
+        scale = (below / _norms(total)).unsqueeze(-1)
+        return repeat((total * scale.where(scale.isfinite(), 0)).squeeze(-2), f)

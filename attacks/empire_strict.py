@@ -14,7 +14,10 @@ from attacks.line_search import along_line, check_factor
 
 
 class EmpireStrict(Attack, name="empire-strict"):
-    """Send −epsilon times the mean of the honest vectors; an epsilon of −k searches the strongest, k evaluations."""
+    """Send −epsilon times the mean of the honest vectors; −k searches the strongest of at least 0, k evaluations.
+
+    Where honest vectors agree, those that do most damage lie near their mean: optimal-ipm looks on both sides of it.
+    """
 
     cost = "hd, with a search R per evaluation"
 

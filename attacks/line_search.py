@@ -9,12 +9,14 @@ import functools
 import itertools
 import math
 import sys
+from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from attacks import repeat
+from attacks import Attack, repeat
 from tools.long_rows import column_means, squared_norms
 
 MOST_FIRST = 42  # zero, and from 2⁻²⁰ to 2²⁰
@@ -29,14 +31,6 @@ def check_factor(name: str, parameter: str, value: float) -> None:
             f"{name}: expected {parameter} of at least 0, or minus a whole number of evaluations with which to search "
             f"the strongest, got {value!r}"
         )
-
-
-def check_evaluations(name: str, evaluations: int) -> None:
-    """Raise unless a search on both sides has at least one evaluation for each."""
-    if isinstance(evaluations, bool) or not isinstance(evaluations, int):
-        raise TypeError(f"{name}: expected a whole number of evaluations, got {evaluations!r}")
-    if evaluations < 2:
-        raise ValueError(f"{name}: expected at least 2 evaluations, one for each side, got {evaluations}")
 
 
 def along_line(
@@ -67,22 +61,6 @@ def along_line(
     if factor >= 0:
         return repeat(base + factor * direction, f)
     return strongest_along(honest, base, direction, f, aggregate, [(1, int(-factor))])
-
-
-def on_both_sides(
-    honest: Tensor,
-    base: Tensor,
-    direction: Tensor,
-    evaluations: int,
-    f: int,
-    aggregate: Callable[[Tensor], Tensor] | None,
-) -> Tensor:
-    """Return f copies of base + factor · direction with the strongest factor found, which may be negative.
-
-    Shapes as in `along_line`. Each side gets half of the evaluations, the positive one more of an odd number.
-    """
-    sides = [(1, evaluations - evaluations // 2), (-1, evaluations // 2)]
-    return strongest_along(honest, base, direction, f, aggregate, sides)
 
 
 def strongest_along(
@@ -137,6 +115,8 @@ def damage_along(
 def strongest_factor(damage: Callable[[float], float], evaluations: int, sign: int = 1) -> tuple[float, float]:
     """Return the factor of that sign that did the greatest damage, of those tried, and the damage.
 
+    Zero belongs to the positive side: where both are searched, it is tried once.
+
     Args:
         evaluations: how many factors to try, at least 1, which is then 1; a dozen find most of the damage.
     """
@@ -145,7 +125,8 @@ def strongest_factor(damage: Callable[[float], float], evaluations: int, sign: i
         value = damage(sign * factor)
         return value if value == value else float("-inf")
 
-    first = itertools.islice(_first_factors(), min(max(evaluations // 2, 1), MOST_FIRST))
+    tried_first = (factor for factor in _first_factors() if factor or sign > 0)
+    first = itertools.islice(tried_first, min(max(evaluations // 2, 1), MOST_FIRST))
     found = {factor: judged(factor) for factor in first}
     ratio, side, unsuccessful = 2.0, 1, 0
     while len(found) < evaluations and ratio > 1 + 1e-6:  # the ratio ends a search that found its factor
@@ -169,3 +150,40 @@ def _first_factors() -> Iterator[float]:
     for exponent in itertools.count(1):
         yield 2.0**exponent
         yield 2.0**-exponent
+
+
+class TwoSidedSearch(Attack):
+    """An attack that tries factors of either sign along a line, from its base, and sends the strongest vector found.
+
+    A subclass writes `line`. Each side gets half of the evaluations, the positive one more of an odd number.
+    """
+
+    cost = "hd + R per evaluation"
+    needs = ("aggregate",)
+
+    @classmethod
+    @abstractmethod
+    def line(cls, honest: Tensor, specialized: dict[str, Any]) -> tuple[Tensor, Tensor]:
+        """Return base and direction of the line, (…, h, d) → two (…, d)."""
+
+    @classmethod
+    def check(cls, *, h: int, f: int, evaluations: int = 16, **specialized: Any) -> None:
+        if isinstance(evaluations, bool) or not isinstance(evaluations, int):
+            raise TypeError(f"{cls.name}: expected a whole number of evaluations, got {evaluations!r}")
+        if evaluations < 2:
+            raise ValueError(f"{cls.name}: expected at least 2 evaluations, one for each side, got {evaluations}")
+
+    @classmethod
+    def generate(
+        cls,
+        honest_gradients: Tensor,
+        /,
+        *,
+        f: int,
+        aggregate: Callable[[Tensor], Tensor],
+        evaluations: int = 16,
+        **specialized: Any,
+    ) -> Tensor:
+        base, direction = cls.line(honest_gradients, specialized)
+        sides = [(1, evaluations - evaluations // 2), (-1, evaluations // 2)]
+        return strongest_along(honest_gradients, base, direction, f, aggregate, sides)

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from attacks import Attack, honest_moments
+from attacks import Attack, honest_deviation
 from attacks.line_search import along_line, check_factor
 
 
@@ -30,7 +30,6 @@ class Little(Attack, name="little"):
     def generate(
         cls, honest_gradients: Tensor, /, *, f: int, factor: float = 1.5, negative: bool = False, **specialized: Any
     ) -> Tensor:
-        mean, squares = honest_moments(honest_gradients, specialized)
-        sigma = (squares / (honest_gradients.shape[-2] - 1)).sqrt_()
+        mean, sigma = honest_deviation(honest_gradients, specialized, correction=1)
         direction = sigma.neg_() if negative else sigma
         return along_line(honest_gradients, mean, direction, factor, f, specialized.get("aggregate"))

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from attacks import Attack, honest_mean, repeat
 from tools.arguments import check_whole
-from tools.long_rows import column_blocks, squared_norms
+from tools.long_rows import column_blocks, normalised
 
 
 def learn(honest: Tensor, mean: Tensor, state: dict[str, Any], generator: torch.Generator | None) -> None:
@@ -37,12 +37,13 @@ def learn(honest: Tensor, mean: Tensor, state: dict[str, Any], generator: torch.
     shares = torch.zeros_like(state["products"])
     for block in column_blocks(honest):
         shares += _products(honest[..., block] - centre[..., block].unsqueeze(-2), direction[..., block])
-    shares = _scaled(shares, shares.abs().amax(dim=-1, keepdim=True)).to(honest.dtype)  # squares need no large range
+    largest = shares.abs().amax(dim=-1, keepdim=True).clamp(min=torch.finfo(shares.dtype).tiny)  # zero of equal rows
+    shares = (shares / largest).to(honest.dtype)  # squares need no large range
     stretched = torch.empty_like(centre)
     for block in column_blocks(honest):
         centred = honest[..., block] - centre[..., block].unsqueeze(-2)
         stretched[..., block] = (shares.unsqueeze(-2) @ centred).squeeze(-2)
-    direction = _normalised(direction.lerp(_normalised(stretched), 1 / (steps + 1)))
+    direction = normalised(direction.lerp(normalised(stretched), 1 / (steps + 1)))
 
     products = state["products"].clone()
     for block in column_blocks(honest):
@@ -52,14 +53,6 @@ def learn(honest: Tensor, mean: Tensor, state: dict[str, Any], generator: torch.
 
 def _products(rows: Tensor, vector: Tensor) -> Tensor:
     return (rows @ vector.unsqueeze(-1)).squeeze(-1)
-
-
-def _normalised(vector: Tensor) -> Tensor:
-    return _scaled(vector, squared_norms(vector.unsqueeze(-2)).sqrt())
-
-
-def _scaled(vector: Tensor, size: Tensor) -> Tensor:
-    return vector / size.to(vector.dtype).clamp(min=torch.finfo(vector.dtype).tiny)  # equal rows deviate by zero
 
 
 class Mimic(Attack, name="mimic"):

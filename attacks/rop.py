@@ -13,13 +13,7 @@ from torch import Tensor
 
 from attacks import Attack, honest_mean, repeat
 from tools.arguments import check_number
-from tools.long_rows import squared_norms
-
-
-def normalised(vector: Tensor) -> Tensor:
-    """Return vectors (…, d) at norm 1, or zero where they are zero."""
-    norm = squared_norms(vector.unsqueeze(-2)).sqrt().to(vector.dtype)
-    return vector / norm.clamp(min=torch.finfo(vector.dtype).tiny)
+from tools.long_rows import normalised
 
 
 class RelocatedOrthogonalPerturbation(Attack, name="rop"):

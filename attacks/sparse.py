@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from attacks import Attack, honest_moments, repeat
+from attacks import Attack, honest_deviation, repeat
 from attacks.alie import largest_factor
 from tools.arguments import check_number
 
@@ -86,10 +86,10 @@ class Sparse(Attack, name="sparse"):
         **specialized: Any,
     ) -> Tensor:
         h, d = honest_gradients.shape[-2:]
-        mean, squares = honest_moments(honest_gradients, specialized)
+        mean, sigma = honest_deviation(honest_gradients, specialized, correction=1)
         state = {} if state is None else state
         if "sensitive" not in state:
-            state["sensitive"] = most_sensitive(mean, parameters, max(round(share * d), 1))
+            state["sensitive"] = most_sensitive(mean, parameters, max(round(share * d), 1) if share else 0)
         factors = torch.full_like(mean, largest_factor(h, f) if z == "max" else float(z))
         factors.scatter_(-1, state["sensitive"], float(z_sensitive))
-        return repeat(torch.addcmul(mean, factors, (squares / (h - 1)).sqrt_(), value=-1), f)
+        return repeat(torch.addcmul(mean, factors, sigma, value=-1), f)

@@ -12,9 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from attacks import Attack, repeat
-from attacks.dissensus import check_graph, neighbour_weights
-from tools.arguments import check_number
+from attacks.topology import TopologyAttack
 
 ROUNDING = 1e-9  # share of the Laplacian's trace by which equal eigenvalues may differ
 
@@ -33,47 +31,18 @@ def fiedler_projection(weights: Tensor) -> Tensor:
     return chosen @ chosen.mT
 
 
-class Spectral(Attack, name="spectral"):
-    """Send each honest neighbour its own vector, plus epsilon times its share of the graph's slowest disagreement.
-
-    Nodes without Byzantine neighbours have their own vector in the result, which nobody sends.
-    """
+class Spectral(TopologyAttack, name="spectral"):
+    """Send each honest neighbour its own vector, plus epsilon times its share of the graph's slowest disagreement."""
 
     cost = "h²d + h³"
     condition = "h ≥ 2"
-    needs = ("weights", "adjacency")
-    per_recipient = True
 
     @classmethod
-    def check(
-        cls,
-        *,
-        h: int,
-        f: int,
-        epsilon: float = 1.0,
-        weights: Tensor | None = None,
-        adjacency: Tensor | None = None,
-        **specialized: Any,
-    ) -> None:
-        check_number(cls.name, "epsilon", epsilon, least=0)
-        check_graph(cls.name, h, f, weights=weights, adjacency=adjacency)
+    def check(cls, *, h: int, f: int, **specialized: Any) -> None:
+        super().check(h=h, f=f, **specialized)
         if f and h < 2:
             raise ValueError(f"{cls.name}: expected at least 2 honest nodes, who can disagree, got {h}")
 
     @classmethod
-    def generate(
-        cls,
-        honest_gradients: Tensor,
-        /,
-        *,
-        f: int,
-        weights: Tensor,
-        adjacency: Tensor,
-        epsilon: float = 1.0,
-        **specialized: Any,
-    ) -> Tensor:
-        honest, byzantine = neighbour_weights(honest_gradients.shape[-2], weights, adjacency)
-        strength = (epsilon * (byzantine > 0)).unsqueeze(-1)
-        mixing = strength * fiedler_projection(honest)
-        mixing.diagonal().add_(1)
-        return repeat(mixing.to(honest_gradients) @ honest_gradients, f)
+    def mixing(cls, honest: Tensor, byzantine: Tensor, epsilon: float) -> Tensor:
+        return (epsilon * (byzantine > 0)).unsqueeze(-1) * fiedler_projection(honest)

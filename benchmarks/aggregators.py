@@ -273,9 +273,22 @@ def tables(
     yield {"rows": all_rows, "refused": all_refused}
 
 
+def write(folder: str, text: str, mode: str = "w") -> None:
+    """Write results.json; UserError where that cannot be."""
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        with (Path(folder) / "results.json").open(mode, encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
+        reason = error.strerror or error
+        raise UserError(f"--output: cannot write results.json in {folder}: {reason}; name another folder") from error
+
+
 def main(argv: list[str] | None = None) -> int:
     """Measure and print; see the module's text."""
     arguments = parse(argv)
+    if arguments.output:
+        write(arguments.output, "", mode="a")  # now rather than after the first table
     config = on_this_machine(RunConfig(device=arguments.device, threads=arguments.threads))
     torch.set_num_threads(config.threads)
     versions, missing = ({}, {}) if arguments.no_peers else installed()
@@ -288,9 +301,7 @@ def main(argv: list[str] | None = None) -> int:
     for table in tables(arguments, config.device, names, versions):
         results["tables"].append(table)
         if arguments.output:
-            folder = Path(arguments.output)
-            folder.mkdir(parents=True, exist_ok=True)
-            (folder / "results.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+            write(arguments.output, json.dumps(results, indent=1) + "\n")
     return 0
 
 
@@ -298,7 +309,8 @@ if __name__ == "__main__":
     try:
         sys.exit(main())
     except UserError as error:
-        sys.exit(f"benchmarks/aggregators.py: {error}")
+        print(f"benchmarks/aggregators.py: {one_line(error)}", file=sys.stderr)
+        sys.exit(2)
     except KeyboardInterrupt:
         print("benchmarks/aggregators.py: interrupted", file=sys.stderr)
         sys.exit(130)

@@ -56,10 +56,10 @@ def definition(cls: type) -> str:
 
 
 def source(cls: type) -> str:
-    """Return the source that a class's file names, on one line: what follows "Source:", up to the first year."""
+    """Return the source that a class's file names, on one line: what follows "Source:", up to the first year in it."""
     found = re.search(r"^Source: (.*?)(?:\n\n|\Z)", inspect.getdoc(inspect.getmodule(cls)), re.DOTALL | re.MULTILINE)
     text = _one_line(found.group(1)) if found else "–"
-    year = re.search(r"\b(?:19|20)\d\d\b(?!\.)", text)
+    year = re.search(r"\b(?:19|20)\d\d\b(?!\.\d)\)?", text)  # with a digit after the point it numbers a preprint
     return text[: year.end()] if year else text
 
 

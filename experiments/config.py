@@ -303,7 +303,8 @@ class RunConfig:
                 raise UserError(f"{flag}: expected --pre-gar as well")
             if key not in known:
                 expected = ", ".join(sorted(known)) or "no arguments"
-                raise UserError(f"{flag}: {', '.join(self.pre_gar)} have no argument {key!r}, expected: {expected}")
+                verb = "has" if len(named) == 1 else "have"
+                raise UserError(f"{flag}: {', '.join(self.pre_gar)} {verb} no argument {key!r}, expected: {expected}")
         given = [{key: value for key, value in self.pre_gar_args.items() if key in parameters} for parameters in own]
         return tuple(
             (pre, bind(pre.unchecked, arguments, f"{flag}: {pre.name}", PRE_CONTEXT))

@@ -1,8 +1,9 @@
 """A model as one flat parameter vector, with the gradients of many workers in one call."""
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from types import MappingProxyType
 
 import torch
 from torch import Tensor, nn
@@ -153,7 +154,7 @@ class Model:
         loss: Loss,
         train: bool = True,
         own_rows: bool = False,
-        smallest: int | None = None,
+        sizes: Mapping[str, int] = MappingProxyType({}),
     ) -> None:
         """Try the model on a few samples, and decide whether gradients can be computed for all workers at once.
 
@@ -166,7 +167,8 @@ class Model:
             loss: what will be minimised.
             train: the mode in which gradients will be computed.
             own_rows: whether they will be computed at parameters of each worker's own.
-            smallest: how many samples the smallest batch will have, if less than half of these.
+            sizes: how many samples batches will have, by what an error says of them; those of less than half of the
+                samples given are tried.
 
         Raises:
             UserError: the model does not take such inputs, or the loss not its outputs with such targets, or the model
@@ -178,14 +180,14 @@ class Model:
         before = self.state_dict()
         self._set_mode(train)
         one_by_one = self._reference(batches, loss, points, before)
-        if smallest is not None and smallest < half:
-            few = Batches(inputs[: 2 * smallest], targets[: 2 * smallest], (smallest, smallest))
+        for what, size in sizes.items():
+            few = Batches(inputs[: 2 * size], targets[: 2 * size], (size, size))
             try:
-                self._try(self._one_by_one, few, loss, points, before)
+                if size < half:
+                    self._try(self._one_by_one, few, loss, points, before)
             except TORCH_ERRORS as error:
                 raise UserError(
-                    f"--batch-size: a pass over the training samples has a batch of {smallest}, on which this model "
-                    f"cannot be trained ({one_line(error)}); choose another size"
+                    f"{what} of {size}, on which this model cannot be trained ({one_line(error)}); choose another size"
                 ) from error
         random_state = _random_state(inputs.device)
         try:

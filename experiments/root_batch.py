@@ -1,6 +1,6 @@
 """The samples that a server holds itself, and the gradient it trusts."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -8,13 +8,35 @@ from torch import Tensor
 
 from experiments.config import RunConfig
 from experiments.datasets import Data
+from experiments.defence import Defence
 from experiments.sampling import SampleStream
 from experiments.worker_gradients import WorkerGradients
+from tools.arguments import explicit_parameters
 from tools.errors import UserError
+
+DEFAULT_SIZE = 100  # samples, for rules that need a trusted gradient and have no parameter `root`
+
+
+def root_size(defences: Sequence[Defence]) -> int | None:
+    """Return how many samples the server holds itself, None where no defence needs a trusted gradient.
+
+    Raises:
+        UserError: defences that want different numbers.
+    """
+    sizes = set()
+    for defence in defences:
+        if "trusted" in defence.needs:
+            parameter = explicit_parameters(defence.rule.formula()).get("root")
+            sizes.add(defence.arguments.get("root", parameter.default if parameter else DEFAULT_SIZE))
+    if len(sizes) > 1:
+        raise UserError(f"--gars: expected one size of the root batch, got {', '.join(map(str, sorted(sizes)))}")
+    return sizes.pop() if sizes else None
 
 
 class RootBatch:
     """What an honest worker would send if these samples were all it had: always the same ones, drawn by the seed.
+
+    They go through the model in one pass, however many they are: as many as are wanted must fit into memory.
 
     Source: Cao, Fang, Liu and Gong, "FLTrust: Byzantine-robust Federated Learning via Trust Bootstrapping", NDSS 2021.
 
@@ -31,7 +53,8 @@ class RootBatch:
 
     def __init__(self, config: RunConfig, data: Data, seed: int, size: int, d: int) -> None:
         if size > len(data.train):
-            raise UserError(f"--gar-args: expected root:1 to root:{len(data.train)}, samples of the data, got {size}")
+            flag = "--gar-args" if config.gars is None else "--gars"
+            raise UserError(f"{flag}: expected root:1 to root:{len(data.train)}, samples of the data, got {size}")
         self._config = config
         self._stream = SampleStream(data.train, seed, "root", data.augmentation)
         self._indices, self._sizes = self._stream.indices(size, 1)

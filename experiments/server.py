@@ -28,12 +28,10 @@ from experiments.metrics import StudyMetrics, Vectors
 from experiments.model import Model
 from experiments.phases import PhaseClock
 from experiments.poisoning import PoisonedStream
-from experiments.root_batch import RootBatch
+from experiments.root_batch import RootBatch, root_size
 from experiments.sampling import SampleStream
 from experiments.schedule import learning_rate
 from experiments.worker_gradients import WorkerGradients
-from tools.arguments import explicit_parameters
-from tools.errors import UserError
 from tools.long_rows import column_moments, mean_and_scatter
 from tools.seeding import make_generator
 
@@ -75,7 +73,8 @@ class ServerSimulation:
         self._defender = Defender(config.defences(), config.nb_decl_byz, seed, self._rule_device())
         self._attack_and_arguments = config.attack_and_arguments() if config.attack else None
         self.model = make_model(config, data, seed)
-        self._prepare()
+        size = root_size(self._defender.defences)
+        self._prepare(size)
         self._worker_gradients = WorkerGradients(config, self.model, self._loss_function, seed)
 
         d = self.model.d
@@ -100,7 +99,7 @@ class ServerSimulation:
         augmentation = data.augmentation
         self._stream = SampleStream(data.train, seed, "training", augmentation)
         self._study_stream = SampleStream(data.train, seed, "study", augmentation)
-        self._root = self._make_root()
+        self._root = None if size is None else RootBatch(config, data, seed, size, d)
         self._evaluator = Evaluator(
             SampleStream(data.test, seed, "test", augmentation if config.test_augment else None),
             self.criterion,
@@ -109,13 +108,16 @@ class ServerSimulation:
         )
         self._attack_state: dict[str, Any] = {}
 
-    def _prepare(self) -> None:
+    def _prepare(self, root: int | None) -> None:
         inputs, targets = (part[:PREPARATION_SAMPLES] for part in (self.data.train.inputs, self.data.train.targets))
         config = self.config
         own_rows = config.nb_local_steps > 1 or (config.momentum_nesterov and config.momentum_at == "worker")
-        smallest = len(self.data.train) % config.batch_size or config.batch_size  # the last batch of a pass
+        last = len(self.data.train) % config.batch_size or config.batch_size
+        sizes = {"--batch-size: a pass over the training samples has a batch": last}
+        if root is not None:
+            sizes[f"{'--gar-args' if config.gars is None else '--gars'}: the server has a root batch"] = root
         train = config.train_mode == "train"
-        self.model.prepare(inputs, targets, self._loss_function, train, own_rows, smallest)
+        self.model.prepare(inputs, targets, self._loss_function, train, own_rows, sizes)
         self.criterion(self.model.predict(inputs), targets)
         if config.attack is not None:
             config.check_attack(d=self.model.d)
@@ -261,15 +263,6 @@ class ServerSimulation:
         if self.config.attack is None or not self._attack_and_arguments[0].poisons():
             return None
         return PoisonedStream(self.data, self.seed, *self._attack_and_arguments, self._attack_generator)
-
-    def _make_root(self) -> RootBatch | None:
-        """Return the samples that the server trusts, where a rule needs a trusted gradient."""
-        needy = [defence for defence in self._defender.defences if "trusted" in defence.needs]
-        defaults = [explicit_parameters(defence.rule.formula())["root"].default for defence in needy]
-        sizes = {defence.arguments.get("root", default) for defence, default in zip(needy, defaults, strict=True)}
-        if len(sizes) > 1:
-            raise UserError(f"--gars: expected one size of the root batch, got {', '.join(map(str, sorted(sizes)))}")
-        return RootBatch(self.config, self.data, self.seed, sizes.pop(), self.model.d) if sizes else None
 
     def _attack(self, defence: Defence, moments: tuple[Tensor, Tensor] | None) -> int:
         """Write what Byzantine workers send into the last f rows; return how many of the last rows are equal.

@@ -108,6 +108,12 @@ def squared_norms(matrix: Tensor, centre: Tensor | None = None) -> Tensor:
     return total
 
 
+def normalised(vector: Tensor) -> Tensor:
+    """Return vectors (…, d) at norm 1, or zero where they are zero."""
+    norm = squared_norms(vector.unsqueeze(-2)).sqrt().to(vector.dtype)
+    return vector / norm.clamp(min=torch.finfo(vector.dtype).tiny)
+
+
 def smallest_square(dtype: torch.dtype) -> float:
     """Return how large a sum of squares must be to have lost nothing below the range of a dtype."""
     return torch.finfo(dtype).tiny * 2**34

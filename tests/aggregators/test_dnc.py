@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -83,8 +85,9 @@ def test_of_equal_vectors_the_first_are_kept() -> None:
         assert weights.nonzero().squeeze(-1).tolist() == [0, 1, 2, 6]
     copies = torch.cat([torch.tensor(random_rows(8, 0, 50, 0)), torch.full((5, 50), 4.0)])
     copies[8:] += torch.linspace(0, 1, 50)
-    for rounds in (1, 5, 20):  # whatever is drawn, the same copies are dropped
-        _, weights = gars["dnc"].aggregate_and_weights(copies, f=3, rounds=rounds, coordinates=30)
+    for seed, rounds in itertools.product(range(5), (1, 5, 20)):  # whatever is drawn, the same copies are dropped
+        generator = torch.Generator().manual_seed(seed)
+        _, weights = gars["dnc"].aggregate_and_weights(copies, f=3, rounds=rounds, coordinates=30, generator=generator)
         assert weights.nonzero().squeeze(-1).tolist() == list(range(10))
 
 

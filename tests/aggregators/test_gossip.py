@@ -236,3 +236,22 @@ def test_byzantine_weight_is_a_share(name: str) -> None:
     for weight in (True, "half"):
         with pytest.raises(TypeError, match="expected a number as byzantine_weight, got"):
             gars[name].check(n=5, f=1, byzantine_weight=weight)
+
+
+@pytest.mark.parametrize("name", WEIGHED)
+def test_weights_are_shares(name: str) -> None:
+    rule, rows = gars[name], torch.eye(5, 6, dtype=torch.float64)
+    for refused, got in (
+        ([0.2, 0.2, 0.2, 0.2, 0.21], "weights from 0.2 and sums from 1.01 to 1.01"),
+        ([0.5, 0.5, 0.2, 0.2, -0.4], "weights from -0.4 and sums from 1 to 1"),
+        ([[0.2] * 5, [0.1] * 5], "weights from 0.1 and sums from 0.5 to 1"),
+        ([0.25, 0.25, 0.25, 0.25, math.nan], "weights from nan and sums from nan to nan"),
+    ):
+        with pytest.raises(ValueError, match=f"expected weights_row of at least 0 and of sum one, got {got}"):
+            rule.aggregate(rows.expand(2, 5, 6), f=1, weights_row=torch.tensor(refused))
+    for dtype in (torch.float16, torch.float32, torch.float64):  # as far from one as rounding brings it
+        thirds = torch.tensor([1 / 3, 1 / 3, 1 / 3, 0, 0], dtype=dtype)
+        assert rule.aggregate(rows, f=1, weights_row=thirds).isfinite().all()
+    with pytest.raises(ValueError, match="of sum one"):
+        rule.aggregate(rows, f=1, weights_row=torch.full((5,), 0.20001, dtype=torch.float64))
+    assert torch.equal(rule.aggregate(rows, f=0, weights_row=torch.tensor([1, 0, 0, 0, 0])), rows[0])

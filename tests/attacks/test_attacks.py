@@ -126,6 +126,15 @@ def test_scaling(name: str, honest: Tensor, factor: float) -> None:
 
 
 @names
+@pytest.mark.parametrize("scale", [1e20, 1e-25])
+def test_scale_at_the_edges_of_float32(name: str, honest: Tensor, scale: float) -> None:
+    if name in NOT_SCALED:
+        pytest.skip(NOT_SCALED[name])
+    single = honest.float()
+    assert_close(generate(name, scale * single, f=F) / scale, generate(name, single, f=F), rtol=1e-4, atol=1e-4)
+
+
+@names
 def test_identical_and_nearly_identical_workers(name: str, honest: Tensor) -> None:
     """Attackers of workers who agree send numbers, too."""
     for noise in (0.0, 1e-7):

@@ -52,6 +52,8 @@ def test_anticge(dtype: torch.dtype) -> None:
         np.testing.assert_allclose(result[0].double().numpy(), anticge(HONEST, declared), rtol=1e-5)
         next_smallest = honest.norm(dim=1).sort().values[8 - declared]
         assert result[0].norm() < next_smallest
+    opposite = torch.tensor([[1.0, 0.0], [-2.0, 0.0], [0.0, 3.0], [0.0, 4.0]], dtype=dtype)
+    assert (attacks.get("anticge").generate(opposite, f=2) == 0).all()  # a sum of zero has no direction
     assert attacks.get("anticge").generate(honest, f=3, f_declared=2).isnan().all()
     with pytest.raises(ValueError, match="expected more honest workers than f = 8 declared, got 8"):
         attacks.get("anticge").generate(honest, f=2, f_declared=8)

@@ -18,7 +18,7 @@ def oracle(
 ) -> np.ndarray:
     mean, d = honest.mean(axis=0), honest.shape[1]
     sensitivity = np.abs(mean if parameters is None else mean * parameters)
-    count = max(round(share * d), 1)
+    count = max(round(share * d), 1) if share else 0
     sensitive = sorted(range(d), key=lambda j: -sensitivity[j])[:count]
     factors = np.full(d, float(z))
     factors[sensitive] = z_sensitive
@@ -27,7 +27,15 @@ def oracle(
 
 @pytest.mark.parametrize(
     "arguments",
-    [{}, {"share": 0.24}, {"share": 0.5, "z": 0}, {"share": 1}, {"share": 0.26, "z_sensitive": 4, "z": 0.5}],
+    [
+        {},
+        {"share": 0},
+        {"share": 1e-9},
+        {"share": 0.24},
+        {"share": 0.5, "z": 0},
+        {"share": 1},
+        {"share": 0.26, "z_sensitive": 4, "z": 0.5},
+    ],
 )
 @pytest.mark.parametrize("parameters", [None, PARAMETERS])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

@@ -58,3 +58,20 @@ def test_optimal_ipm_finds_much_of_the_greatest_damage(rule: str, spread: float)
     sent = attacks["optimal-ipm"].generate(honest, f=5, aggregate=functools.partial(gars[rule].aggregate, f=5))
     grid = [damage(rule, honest, ((1 + t) * mean).expand(5, -1)) for t in np.linspace(-3, 3, 601)]
     assert damage(rule, honest, sent) > 0.5 * max(grid)
+
+
+@pytest.mark.parametrize("name", ["optimal-alie", "optimal-ipm"])
+@pytest.mark.parametrize("evaluations", [2, 3, 8, 9, 16, 64])
+def test_each_side_gets_half_of_the_evaluations_and_nothing_is_tried_twice(name: str, evaluations: int) -> None:
+    honest = torch.tensor([[1.0], [2.0], [4.0], [5.0]], dtype=torch.float64)
+    tried = []
+
+    def aggregate(vectors: Tensor) -> Tensor:
+        tried.append(float(vectors[-1] - 3))
+        return vectors[:4].mean(dim=0) + (vectors[-1] - 3.3).abs().clamp(max=1e3)
+
+    attacks[name].generate(honest, f=2, aggregate=aggregate, evaluations=evaluations)
+    assert len(tried) == len(set(tried)) == evaluations
+    first_side = 1 if name == "optimal-alie" else -1  # the direction of optimal-ipm is minus the mean
+    assert sum(1 for offset in tried if offset * first_side < 0) == evaluations // 2
+    assert (0 in tried) == (evaluations >= 8)

@@ -7,9 +7,16 @@ import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
+from unittest.mock import patch
 
 import pytest
 
+from aggregators import gars
+from aggregators.pre import pre_gars
+from attacks import attacks
+from tools.registry import Registry
+
+NO_PAPER = ("average", "nan", "zero")
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -41,6 +48,31 @@ def test_conditions_are_found_by_asking(generate: ModuleType) -> None:
                 raise ValueError("too few")
 
         assert generate.condition(check) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('Gupta, "A Rule", DSN-W 2021. Here the mean.', 'Gupta, "A Rule", DSN-W 2021'),
+        ('a library (Gonzalez, "A Library", 2025), attack Inf.', 'a library (Gonzalez, "A Library", 2025)'),
+        ('He, "Gossip", arXiv 2012.10333, 2020, section 2.', 'He, "Gossip", arXiv 2012.10333, 2020'),
+        ('Wu, "Rules for\nAll", IEEE 2023. A\nrow of 2024.\n\nNot this.', 'Wu, "Rules for All", IEEE 2023'),
+        ("no paper's.\n\nIn 2020.", "no paper's."),
+    ],
+)
+def test_source_ends_after_the_year(text: str, expected: str, generate: ModuleType) -> None:
+    module = ModuleType("of_a_rule", f"A rule.\n\nSource: {text}\n")
+    with patch.dict(sys.modules, of_a_rule=module):
+        assert generate.source(type("Rule", (), {"__module__": "of_a_rule"})) == expected
+
+
+@pytest.mark.parametrize("registry", [gars, pre_gars, attacks], ids=["rules", "pre-aggregators", "attacks"])
+def test_no_source_is_cut_inside_brackets_or_quotes(registry: Registry, generate: ModuleType) -> None:
+    for name, cls in registry.items():
+        source = generate.source(cls)
+        assert source.count("(") == source.count(")"), name
+        assert source.count('"') % 2 == 0, name
+        assert re.search(r"(19|20)\d\d\)?$", source) or name in NO_PAPER, name
 
 
 def examples(page: str) -> list[str]:

@@ -408,7 +408,7 @@ def test_loop_over_workers_is_right_for_unusual_modules(cls: type[nn.Module]) ->
 def test_batch_too_small_to_train_on() -> None:
     model = Model(nn.Sequential(nn.Flatten(), nn.BatchNorm1d(64), nn.Linear(64, 10), nn.LogSoftmax(1)).double())
     batch = batches((1, 8, 8), (8,))
-    model.prepare(batch.inputs, batch.targets, NLL, smallest=2)
-    model.prepare(batch.inputs, batch.targets, NLL, train=False, smallest=1)
-    with pytest.raises(UserError, match="--batch-size: a pass over the training samples has a batch of 1, on which"):
-        model.prepare(batch.inputs, batch.targets, NLL, smallest=1)
+    model.prepare(batch.inputs, batch.targets, NLL, sizes={"a batch": 2, "another": 4, "a large one": 100})
+    model.prepare(batch.inputs, batch.targets, NLL, train=False, sizes={"a batch": 1})
+    with pytest.raises(UserError, match=r"--root: a batch of 1, on which this model cannot be trained \(Expected more"):
+        model.prepare(batch.inputs, batch.targets, NLL, sizes={"a batch": 2, "--root: a batch": 1})

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from tools import long_rows
-from tools.long_rows import column_blocks, column_means, column_moments, gram, mean_and_scatter
+from tools.long_rows import column_blocks, column_means, column_moments, gram, mean_and_scatter, normalised
 
 
 @pytest.fixture(params=[(5, 1), (9, 1_000), (27, 50_000), (2, 3, 4, 9_001)], ids=str)
@@ -54,3 +54,12 @@ def test_long_columns_split_into_several_blocks(matrix: np.ndarray, monkeypatch:
     assert count > 1 or matrix.shape[1] <= 256
     for x, y in zip(whole, column_moments(torch.tensor(matrix)), strict=True):
         np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("scale", [1e20, 1.0, 1e-25])
+def test_normalised_vectors_have_norm_one_or_stay_zero(scale: float) -> None:
+    vectors = torch.randn(3, 50, generator=torch.Generator().manual_seed(0))
+    vectors[1] = 0
+    expected = vectors / vectors.norm(dim=1, keepdim=True).clamp(min=1)
+    expected[1] = 0
+    torch.testing.assert_close(normalised(scale * vectors), expected)
