@@ -1,10 +1,10 @@
 """How many runs an hour resident workers do, beside separate processes of attack.py, with equal slots and threads.
 
 `python3 benchmarks/throughput.py --data-directory DIR` (a folder with MNIST in torchvision's layout). Two kinds of
-runs: the MNIST cell of the ICLR 2021 paper and the runs of the smoke grid. Both ways take turns; what is timed begins before
-the first process starts and ends when the last run's folder has its final name, so the start of the resident workers is
-inside. Prints runs per hour, their ratio, and what a run costs a slot beyond its own training and evaluation.
-`--output FOLDER` also writes all of it there as JSON.
+runs: the MNIST cell of the ICLR 2021 paper and the runs of the smoke grid. Both ways take turns; what is timed begins
+before the first process starts and ends when the last run's folder has its final name, so the start of the resident
+workers is inside. Prints runs per hour, their ratio, and what a run costs a slot beyond its own training and
+evaluation. `--output FOLDER` also writes all of it there as JSON.
 """
 
 import argparse

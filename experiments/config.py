@@ -21,10 +21,10 @@ from experiments import datasets, losses, models
 from experiments.criteria import Criterion, criteria
 from experiments.defence import Defence
 from experiments.initialisation import initialisers
-from experiments.schedule import parse_schedule
 from tools.arguments import bind, explicit_parameters, format_pairs
 from tools.errors import UserError
 from tools.registry import Registry
+from tools.schedule import parse_schedule
 
 SECTIONS = {
     "seed": "run",

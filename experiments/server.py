@@ -30,9 +30,9 @@ from experiments.phases import PhaseClock
 from experiments.poisoning import PoisonedStream
 from experiments.root_batch import RootBatch, root_size
 from experiments.sampling import SampleStream
-from experiments.schedule import learning_rate
 from experiments.worker_gradients import WorkerGradients
 from tools.long_rows import column_moments, mean_and_scatter
+from tools.schedule import learning_rate
 from tools.seeding import make_generator
 
 PREPARATION_SAMPLES = 8

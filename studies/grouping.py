@@ -15,6 +15,7 @@ UNDECIDING = frozenset(
         "data_directory",
         "load_checkpoint",
         "checkpoint_delta",
+        "checkpoint_keep",
         "user_input_delta",
         "tensorboard",
         "nb_steps",  # those after a checkpoint only: the real number of steps counts

@@ -11,7 +11,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy
 import pandas
 
 from studies.bounds import KINDS, bound_of, squared_ratio
@@ -19,6 +18,7 @@ from studies.display import display
 from studies.files import STEP, UnreadableFileError, read_config, read_table
 from studies.summary import wanted
 from tools.errors import UserError
+from tools.schedule import learning_rate
 
 TRAINING_SAMPLES = {
     "mnist": 60_000,
@@ -147,15 +147,13 @@ class Session:
         initial = self._told("learning_rate", "the learning rate")
         if RATE in self.data or initial is None:
             return self
-        steps = self.data.index.to_numpy()
-        schedule = self.json.get("learning_rate_schedule")
-        decay = self.json.get("learning_rate_decay") or 0
-        delta = self.json.get("learning_rate_decay_delta") or 1
-        if schedule is not None:
-            numbers = [float(text) for text in schedule.split(",")]  # rate, then pairs of a first step and its rate
-            self.data[RATE] = numpy.array(numbers[::2])[numpy.searchsorted(numbers[1::2], steps, side="right")]
-        else:
-            self.data[RATE] = initial / (steps // delta * delta / decay + 1) if decay > 0 else initial
+        rule = {
+            "initial": initial,
+            "decay": self.json.get("learning_rate_decay") or 0,
+            "delta": self.json.get("learning_rate_decay_delta") or 1,
+            "schedule": self.json.get("learning_rate_schedule"),
+        }
+        self.data[RATE] = [learning_rate(step, **rule) for step in self.data.index]
         return self
 
     def has_known_ratio(self) -> bool:

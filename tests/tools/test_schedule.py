@@ -1,7 +1,7 @@
 import pytest
 
-from experiments.schedule import learning_rate, parse_schedule
 from tools.errors import UserError
+from tools.schedule import learning_rate, parse_schedule
 
 
 def rate(step: int, decay: float, delta: int = 1, schedule: str | None = None) -> float:
