@@ -101,6 +101,31 @@ def test_attackers_rehearse_the_whole_defence_without_a_trace(vectors: Tensor) -
     assert rehearsal.damage_along(vectors[:5], vectors[5], vectors[6], 2) is None
 
 
+def test_attackers_who_differ_are_not_taken_for_copies(vectors: Tensor) -> None:
+    ours = defender(gar="krum", gar_args={"m": 1})
+    for closest in (5, 6):
+        rows = vectors.clone()
+        rows[closest] = vectors[:5].mean(dim=0)
+        assert torch.equal(Rehearsal(ours, 5, {"n": 7})(rows), gars["krum"].aggregate(rows, f=2, m=1))
+
+
+def test_copies_are_none_any_more_after_a_pre_aggregator(vectors: Tensor) -> None:
+    vectors[6] = vectors[5]
+    settings = {"pre_gar": ["bucketing"], "pre_gar_args": {"s": 1}, "gar": "krum"}  # buckets of one: another order
+    known, unknown = defender(**settings), defender(**settings)
+    for _ in range(5):
+        assert_close(known(vectors, copies=2)[0], unknown(vectors)[0])
+
+
+def test_each_of_several_rules_remembers_its_own_steps(vectors: Tensor) -> None:
+    ours, states = defender(gars="foolsgold,1;foolsgold,1"), {0: {}, 1: {}}
+    for step in range(8):
+        ours.draw()
+        rows = vectors + step * vectors.roll(step)
+        assert_close(ours(rows)[0], gars["foolsgold"].aggregate(rows, f=2, state=states[ours._drawn]))
+    assert all(states.values())
+
+
 @pytest.mark.parametrize("rule", [name for name, rule in gars.items() if rule.form == "weights_by_distance"])
 @pytest.mark.parametrize("before", [[], ["nnm"], ["nnm", "nnm"]], ids=" ".join)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
