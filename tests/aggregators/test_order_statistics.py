@@ -9,6 +9,7 @@ import torch
 
 from aggregators.order_statistics import (
     _network,
+    _pruned,
     mean_around_median,
     mean_around_trimmed_mean,
     mean_of_ranks,
@@ -24,6 +25,15 @@ def test_network_sorts_all_zeros_and_ones(n: int) -> None:
         assert i < j
         values[:, [i, j]] = np.sort(values[:, [i, j]], axis=1)
     assert (np.diff(values, axis=1) >= 0).all()
+
+
+def test_exchanges_that_nobody_wants_are_left_out() -> None:
+    network = len(_network(25))
+    for ranks, fewer in ((range(12, 13), 20), (range(5, 20), 8), (range(25), 0)):
+        exchanges = _pruned(tuple("kept" if rank in ranks else None for rank in range(25)))
+        assert all(smaller or larger for _, _, smaller, larger in exchanges)
+        assert len(exchanges) <= network - fewer
+    assert _pruned(("kept",) * 25) == ()  # in any order
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 8, 17, 25, 51, 100])

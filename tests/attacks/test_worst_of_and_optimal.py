@@ -75,3 +75,58 @@ def test_each_side_gets_half_of_the_evaluations_and_nothing_is_tried_twice(name:
     first_side = 1 if name == "optimal-alie" else -1  # the direction of optimal-ipm is minus the mean
     assert sum(1 for offset in tried if offset * first_side < 0) == evaluations // 2
     assert (0 in tried) == (evaluations >= 8)
+
+
+def test_worst_of_takes_what_is_not_a_number_for_no_damage_at_all() -> None:
+    honest = torch.zeros(5, 3)  # which zeros do not harm either
+    average = functools.partial(gars["average"].aggregate, f=2)
+    assert (attacks["worst-of"].generate(honest, f=2, aggregate=average, attacks="nan,zero") == 0).all()
+
+
+def test_worst_of_chooses_for_each_matrix_of_a_batch() -> None:
+    draw = torch.Generator().manual_seed(0)
+    honest = torch.randn(3, 2, 11, 30, generator=draw, dtype=torch.float64)
+    honest += torch.tensor([0.0, 0.1, 5.0]).view(3, 1, 1, 1)
+    given = {"f": 4, "aggregate": functools.partial(gars["krum"].aggregate, f=4), "attacks": "alie,ipm,zero,signflip"}
+    together, sent = attacks["worst-of"].generate(honest, **given), set()
+    for i, j in np.ndindex(3, 2):
+        alone = attacks["worst-of"].generate(honest[i, j], **given)
+        torch.testing.assert_close(together[i, j], alone)
+        each = {name: attacks[name].generate(honest[i, j], f=4) for name in given["attacks"].split(",")}
+        sent |= {name for name, vectors in each.items() if torch.allclose(vectors, alone)}
+    assert len(sent) > 1
+
+
+def test_attacks_of_worst_of_remember_apart() -> None:
+    honest, state = torch.randn(9, 40, generator=torch.Generator().manual_seed(0)), {}
+    average = functools.partial(gars["average"].aggregate, f=3)
+    for _ in range(2):
+        attacks["worst-of"].generate(honest, f=3, aggregate=average, attacks=["mimic", "sparse", "zero"], state=state)
+    assert set(state) == {"mimic", "sparse", "zero"}
+    assert set(state["sparse"]) == {"sensitive"}
+    assert state["mimic"]["steps"] == 1
+    assert not state["zero"]
+
+
+@pytest.mark.parametrize(
+    ("names", "error", "message"),
+    [
+        ("zero,worst-of", ValueError, "worst-of: expected attacks that make vectors for a server, got worst-of"),
+        ("labelflip", ValueError, "worst-of: expected attacks that make vectors for a server, got labelflip"),
+        ("zero, dissensus", ValueError, "worst-of: expected attacks that make vectors for a server, got dissensus"),
+        ("zero,alie", ValueError, "alie: no factor of at least 0 exists for h = 7 honest and f = 1"),
+        (
+            "full-gradient-negation",
+            ValueError,
+            "negation: expected the context 'full_gradient', got none",
+        ),
+        ("zero,", ValueError, "unknown attack ''"),
+        ("", TypeError, "worst-of: expected names of attacks parted by commas, got ''"),
+        ([], TypeError, r"worst-of: expected names of attacks parted by commas, got \[\]"),
+        (3, TypeError, "worst-of: expected names of attacks parted by commas, got 3"),
+    ],
+)
+def test_attacks_that_worst_of_cannot_take(names: str | list | int, error: type[Exception], message: str) -> None:
+    average = functools.partial(gars["average"].aggregate, f=1)
+    with pytest.raises(error, match=message):
+        attacks["worst-of"].generate(torch.ones(7, 2), f=1, aggregate=average, attacks=names)

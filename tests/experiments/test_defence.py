@@ -6,22 +6,19 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.testing import assert_close
 
-from aggregators import Aggregator, gars
+from aggregators import gars
 from aggregators.pre import pre_gars
 from attacks import attacks
 from experiments.command_line import parse
 from experiments.config import RunConfig
 from experiments.defence import Defender, Rehearsal
-from experiments.models import Architecture, architectures
 from experiments.sampling import SampleStream
 from experiments.server import ServerSimulation
 from tests.experiments.test_server import configure, loss_and_gradient, make_data
 from tools.errors import UserError
-
-ONE_ROOT = 'fltrust,1,{"root": 1}'
 
 
 def defender(**options: Any) -> Defender:
@@ -102,6 +99,31 @@ def test_attackers_rehearse_the_whole_defence_without_a_trace(vectors: Tensor) -
     result, _ = ours(vectors)
     assert all(torch.equal(one, result) for one in tried)  # the permutation to come
     assert rehearsal.damage_along(vectors[:5], vectors[5], vectors[6], 2) is None
+
+
+def test_attackers_who_differ_are_not_taken_for_copies(vectors: Tensor) -> None:
+    ours = defender(gar="krum", gar_args={"m": 1})
+    for closest in (5, 6):
+        rows = vectors.clone()
+        rows[closest] = vectors[:5].mean(dim=0)
+        assert torch.equal(Rehearsal(ours, 5, {"n": 7})(rows), gars["krum"].aggregate(rows, f=2, m=1))
+
+
+def test_copies_are_none_any_more_after_a_pre_aggregator(vectors: Tensor) -> None:
+    vectors[6] = vectors[5]
+    settings = {"pre_gar": ["bucketing"], "pre_gar_args": {"s": 1}, "gar": "krum"}  # buckets of one: another order
+    known, unknown = defender(**settings), defender(**settings)
+    for _ in range(5):
+        assert_close(known(vectors, copies=2)[0], unknown(vectors)[0])
+
+
+def test_each_of_several_rules_remembers_its_own_steps(vectors: Tensor) -> None:
+    ours, states = defender(gars="foolsgold,1;foolsgold,1"), {0: {}, 1: {}}
+    for step in range(8):
+        ours.draw()
+        rows = vectors + step * vectors.roll(step)
+        assert_close(ours(rows)[0], gars["foolsgold"].aggregate(rows, f=2, state=states[ours._drawn]))
+    assert all(states.values())
 
 
 @pytest.mark.parametrize("rule", [name for name, rule in gars.items() if rule.form == "weights_by_distance"])
@@ -209,46 +231,6 @@ def test_root_batch_of_more_samples_than_there_are() -> None:
         ServerSimulation(configure(gars="fltrust,1"), make_data(), 1)
     with pytest.raises(UserError, match=r"--gars: expected one size of the root batch, got 5, 6"):
         ServerSimulation(configure(gars='fltrust,1,{"root": 5};fltrust,1,{"root": 6}'), make_data(), 1)
-
-
-def test_rule_without_a_size_of_the_root_batch_gets_a_hundred_samples() -> None:
-    class TrustedAlone(Aggregator, name="trusted-alone-for-a-test"):
-        needs = ("trusted",)
-
-        @classmethod
-        def aggregate(cls, gradients: Tensor, /, *, f: int, trusted: Tensor, **specialized: Any) -> Tensor:
-            return trusted
-
-    try:
-        config, data = configure(gar="trusted-alone-for-a-test"), make_data(samples=150)
-        simulation = ServerSimulation(config, data, 1)
-        root = SampleStream(data.train, 1, "root").take(100, 1)
-        theta = simulation.model.parameters.clone()
-        simulation.step()
-        _, gradient = loss_and_gradient(theta, root.inputs, root.targets, config)
-        assert_close(simulation._previous_defense, gradient, rtol=1e-4, atol=1e-6)
-    finally:
-        gars._classes.pop("trusted-alone-for-a-test")
-
-
-def test_root_batch_too_small_for_the_model_is_refused_before_the_run() -> None:
-    class Normalised(Architecture, name="normalised-for-a-test"):
-        def __init__(self, input_shape: tuple[int, ...], num_outputs: int) -> None:
-            super().__init__()
-            self.layers = nn.Sequential(nn.BatchNorm1d(input_shape[0]), nn.Linear(input_shape[0], num_outputs))
-
-        def forward(self, inputs: Tensor) -> Tensor:
-            return self.layers(inputs).log_softmax(dim=1)
-
-    try:
-        options = {"model": "normalised-for-a-test", "model_args": {}}
-        for flag, rule in (("--gar-args", {"gar": "fltrust", "gar_args": {"root": 1}}), ("--gars", {"gars": ONE_ROOT})):
-            with pytest.raises(UserError, match=f"{flag}: the server has a root batch of 1, on which"):
-                ServerSimulation(configure(**options, **rule), make_data(), 1)
-        ServerSimulation(configure(**options, train_mode="eval", gars=ONE_ROOT), make_data(), 1).step()
-        ServerSimulation(configure(**options, gar="fltrust", gar_args={"root": 2}), make_data(), 1).step()
-    finally:
-        architectures._classes.pop("normalised-for-a-test")
 
 
 @pytest.mark.parametrize(
