@@ -16,8 +16,8 @@ FLAGS = """--seed --device --device-gar --nb-steps --nb-workers --nb-for-study -
 --batch-size-test-reps --no-transform --learning-rate --learning-rate-decay --learning-rate-decay-delta
 --learning-rate-schedule --momentum --dampening --momentum-nesterov --momentum-at --weight-decay --l1-regularize
 --l2-regularize --gradient-clip --nb-local-steps --load-checkpoint --result-directory --evaluation-delta
---checkpoint-delta --user-input-delta --dataset-args --data-directory --train-mode --test-augment --threads
---tensorboard"""
+--checkpoint-delta --checkpoint-keep --user-input-delta --dataset-args --data-directory --train-mode --test-augment
+--threads --tensorboard"""
 
 
 def test_every_flag_is_there_and_no_other() -> None:

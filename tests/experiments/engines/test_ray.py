@@ -1,6 +1,7 @@
 """The Ray engine: on a real cluster of two nodes, one of which is killed; and what a node does with a task."""
 
 import dataclasses
+import importlib.util
 import os
 import subprocess
 import sys
@@ -98,18 +99,37 @@ def test_without_ray(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         RayEngine(None, tmp_path, None, 1)
 
 
+CLUSTER = """
+import sys
+from ray.cluster_utils import Cluster
+
+cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+second = cluster.add_node(num_cpus=1)
+print(cluster.address, flush=True)
+for _ in sys.stdin:
+    cluster.remove_node(second, allow_graceful=False)
+    print("killed", flush=True)
+cluster.shutdown()
+"""
+
+
 @pytest.fixture
-def cluster() -> Iterator[object]:
-    """Yield a cluster of one node on this machine, to which others can be added."""
-    utilities = pytest.importorskip("ray.cluster_utils", reason="needs the package ray")
-    cluster = utilities.Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
-    yield cluster
-    cluster.shutdown()
+def cluster() -> Iterator[subprocess.Popen]:
+    """Yield a process with a cluster of two nodes; it prints their address, and kills the second for a line of input.
+
+    Ray in the tests' own process would leave its signal handlers there.
+    """
+    if importlib.util.find_spec("ray") is None:
+        pytest.skip("needs the package ray")
+    command = [sys.executable, "-c", CLUSTER]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        yield process
+        process.stdin.close()
+        process.wait(60)
 
 
-@pytest.mark.filterwarnings("ignore")  # Ray's own
-def test_a_killed_node_loses_nothing(cluster: object, tmp_path: Path) -> None:
-    second = cluster.add_node(num_cpus=1)
+def test_a_killed_node_loses_nothing(cluster: subprocess.Popen, tmp_path: Path) -> None:
+    address = cluster.stdout.readline().strip()
     (tmp_path / "mine.py").write_text(GRID)
 
     def start(*arguments: str) -> subprocess.Popen:
@@ -122,12 +142,13 @@ def test_a_killed_node_loses_nothing(cluster: object, tmp_path: Path) -> None:
             env={**os.environ, "PYTHONUNBUFFERED": "1"},
         )
 
-    process = start("--engine", "ray", "--ray-address", cluster.address, "--result-directory", "by-ray")
+    process = start("--engine", "ray", "--ray-address", address, "--result-directory", "by-ray")
     assert "4 to do on 2 slots" in process.stdout.readline()
     for line in process.stdout:
         if line.startswith("[1/4]"):
             break
-    cluster.remove_node(second, allow_graceful=False)
+    print("kill", file=cluster.stdin, flush=True)
+    assert cluster.stdout.readline() == "killed\n"
     out, err = process.communicate(timeout=200)
     assert (process.returncode, "[4/4]" in out, "FAILED" in out) == (0, True, False), out + err
     local = start("--devices", "cpu", "--result-directory", "locally")
