@@ -130,3 +130,9 @@ def test_attacks_that_worst_of_cannot_take(names: str | list | int, error: type[
     average = functools.partial(gars["average"].aggregate, f=1)
     with pytest.raises(error, match=message):
         attacks["worst-of"].generate(torch.ones(7, 2), f=1, aggregate=average, attacks=names)
+
+
+def test_worst_of_checks_its_attacks_before_a_run() -> None:
+    attacks["worst-of"].check(h=7, f=3, attacks="zero,alie")
+    with pytest.raises(ValueError, match="alie: no factor of at least 0 exists for h = 7 honest and f = 1"):
+        attacks["worst-of"].check(h=7, f=1, attacks="zero,alie")
