@@ -51,7 +51,11 @@ function makeFilters(form) {
   form.addEventListener("input", apply);
   form.addEventListener("change", apply);
   form.addEventListener("submit", (event) => event.preventDefault());
-  form.addEventListener("reset", () => setTimeout(apply));
+  form.querySelector("button[type=reset]").addEventListener("click", (event) => {
+    event.preventDefault(); // by itself the form would change after its listeners have run
+    form.reset();
+    apply();
+  });
   apply();
 }
 
