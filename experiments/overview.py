@@ -134,5 +134,6 @@ class Overview:
         for slot, line in zip(self._slots, self._lines, strict=True):
             name, where = line or ("", "")
             table.add_row(Text(slot, style="dim"), Text(name), Text(where, style="dim"))
-        over = self._total - self._left()
-        return Group(ProgressBar(total=self._total, completed=over, width=60), head, table)
+        bar = Table.grid(padding=(0, 2))
+        bar.add_row(ProgressBar(total=self._total, completed=self._total - self._left(), width=30), head)
+        return Group(bar, table)
