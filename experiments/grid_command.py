@@ -18,6 +18,7 @@ from experiments.locks import Locks
 from experiments.overview import Overview
 from experiments.plan import Action, Planned, plan
 from experiments.reproduction import Reproduction, place
+from tools.console import warnings_as_lines
 from tools.errors import UserError
 
 MOST_SEEDS = 100_000
@@ -101,7 +102,12 @@ def reproduce(arguments: argparse.Namespace) -> int:
         experiments=[name for name, _ in grid.experiments()],
     )
     overview.say(f"drawing {plots / 'index.html'}")
-    grid.report(results, plots, circumstances)
+    try:
+        with warnings_as_lines("reproduce.py"):
+            grid.report(results, plots, circumstances)
+    except OSError as error:
+        what = f"cannot write to {plots}: {error.strerror or error}"
+        raise UserError(f"--plot-directory: {what}; make room, or name another folder") from error
     overview.say(f"results in {results}, page in {plots / 'index.html'}")
     return conclude(reproduction.failed, reproduction.skipped, results)
 

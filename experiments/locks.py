@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from experiments.results import unwritable
+
 FOLDER = ".locks"
 STALE_AFTER_S = 60.0
 BEAT_EVERY_S = 5.0
@@ -24,11 +26,17 @@ class Locks:
 
     Args:
         directory: the folder of all runs; it exists.
+
+    Raises:
+        UnwritableError: locks cannot be made there.
     """
 
     def __init__(self, directory: Path) -> None:
         self._folder = directory / FOLDER
-        self._folder.mkdir(exist_ok=True)
+        try:
+            self._folder.mkdir(exist_ok=True)
+        except OSError as error:
+            raise unwritable(directory, error) from error
         self._owner = {"host": socket.gethostname(), "pid": os.getpid(), "started": _started(os.getpid())}
         self._owner["token"] = secrets.token_hex(8)
         self._held: set[str] = set()

@@ -13,7 +13,7 @@ from experiments.interruption import Interruption
 from experiments.locks import BEAT_EVERY_S, Locks
 from experiments.overview import Overview
 from experiments.plan import Action, Planned, plan
-from experiments.results import UnwritableError, read_accuracies, set_failed
+from experiments.results import UnwritableError, read_accuracies, set_failed, unwritable
 
 WAIT_S = 0.2
 ASK_AGAIN_S = 2.0
@@ -119,7 +119,7 @@ class Reproduction:
                 return None
             config = run.prepare()
         except OSError as error:
-            raise _unwritable(run.folder.parent, error) from error
+            raise unwritable(run.folder.parent, error) from error
         self._slots[slot], self._started[slot] = run, time.monotonic()
         self._engine.start(slot, Task(config))
         self._overview.started(slot, run.name)
@@ -150,18 +150,12 @@ class Reproduction:
                 self._overview.failed(event.slot, run.name, event.reason)
             self._locks.release(run.name)
         except OSError as error:
-            raise _unwritable(run.folder.parent, error) from error
+            raise unwritable(run.folder.parent, error) from error
 
 
 def _data_of(config: RunConfig) -> tuple[str, str, bool]:
     """Return what decides which data a run reads."""
     return config.dataset, repr(sorted(config.dataset_args.items())), config.no_transform
-
-
-def _unwritable(folder: Path, error: OSError) -> UnwritableError:
-    return UnwritableError(
-        f"--result-directory: cannot write to {folder}: {error.strerror or error}; make room, or name another folder"
-    )
 
 
 def place(name: str, config: RunConfig, results: Path, data_directory: str | None, device: str) -> RunConfig:

@@ -28,6 +28,12 @@ class UnwritableError(UserError):
     """The folder cannot be written to: other runs beside it would fail as well."""
 
 
+def unwritable(folder: Path, error: OSError) -> UnwritableError:
+    """Return what to say of an error in writing to a folder."""
+    what = f"cannot write to {folder}: {error.strerror or error}"
+    return UnwritableError(f"--result-directory: {what}; make room, or name another folder")
+
+
 def sibling(folder: Path, suffix: str) -> Path:
     """Return the folder of the same name with a suffix, e.g. ".pending"."""
     return folder.with_name(folder.name + suffix)
@@ -77,9 +83,7 @@ class ResultDirectory:
             self.out_log = self._append("stdout.log")
             self.err_log = self._append("stderr.log")
         except OSError as error:
-            raise UnwritableError(
-                f"--result-directory: cannot write to {self.pending}: {error.strerror or error}; name another folder"
-            ) from error
+            raise unwritable(self.pending, error) from error
         self._files: dict[str, TextIO] = {}
         self.finished = False
 

@@ -26,7 +26,7 @@ from experiments.environment import choose_seed, describe, on_this_machine, sett
 from experiments.event_files import EventFiles, check_tensorboard
 from experiments.interruption import Interrupted, Interruption
 from experiments.prompt import ask
-from experiments.results import ResultDirectory, UnwritableError
+from experiments.results import ResultDirectory, unwritable
 from experiments.server import ServerSimulation
 from tools.console import Console, duration, make_tree
 from tools.errors import UserError, one_line
@@ -127,8 +127,7 @@ class _Training:
             raise
         except BaseException as error:
             if isinstance(error, OSError) and error.errno in UNWRITABLE:
-                what = f"cannot write to {self.results.pending}: {error.strerror}"
-                raise UnwritableError(f"--result-directory: {what}; make room, or name another folder") from error
+                raise unwritable(self.results.pending, error) from error
             self.results.err_log.write(traceback.format_exc())
             self.results.fail()
             raise

@@ -2,13 +2,13 @@
 
 import argparse
 import sys
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
 from studies import gallery
 from studies.frame import Study
 from studies.tables import FORMATS
+from tools.console import warnings_as_lines
 from tools.errors import UserError, one_line
 
 EXAMPLES = """examples:
@@ -67,9 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         stream.reconfigure(errors="backslashreplace")
     arguments = make_parser().parse_args(argv)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("always", UserWarning)
-            warnings.showwarning = lambda message, *_: print(f"study.py: {one_line(message)}", file=sys.stderr)
+        with warnings_as_lines("study.py"):
             arguments.run(arguments)
     except UserError as error:
         print(f"study.py: {one_line(error)}", file=sys.stderr)

@@ -225,6 +225,27 @@ def test_runs_without_data_are_skipped_and_said(reproduce: Reproduce) -> None:
     assert reproduce.names() == ["short-1"]
 
 
+def test_what_goes_wrong_after_the_runs_is_one_line(reproduce: Reproduce) -> None:
+    reproduce.grid(SHORT)
+    assert reproduce.run()[0] == 0
+    (reproduce.results / "short-1" / "timing").unlink()
+    status, _, err = reproduce.run()
+    assert status == 0
+    assert err.startswith("reproduce.py: results-data/short-1/timing: expected seconds by phase")
+    assert err.count("\n") == 1
+    page = reproduce.folder / "results-plot" / "index.html"
+    page.unlink()
+    page.mkdir()  # in the way
+    status, _, err = reproduce.run()
+    assert status == 2
+    assert err.splitlines()[-1].startswith("reproduce.py: --plot-directory: cannot write to results-plot: ")
+    (reproduce.folder / "other").mkdir()
+    (reproduce.folder / "other" / ".locks").touch()  # where the folder of locks should be
+    status, _, err = reproduce.run("--result-directory", "other")
+    assert (status, err.count("\n")) == (2, 1)
+    assert err.startswith("reproduce.py: --result-directory: cannot write to other")
+
+
 def test_a_changed_configuration_is_done_again(reproduce: Reproduce) -> None:
     reproduce.grid(SHORT)
     assert reproduce.run()[0] == 0

@@ -3,6 +3,7 @@
 import io
 import os
 import sys
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TextIO
@@ -11,6 +12,8 @@ from rich.console import Console as RichConsole
 from rich.live import Live
 from rich.text import Text
 from rich.tree import Tree
+
+from tools.errors import one_line
 
 LOG_WIDTH = 100
 
@@ -101,6 +104,15 @@ class Console:
         finally:
             if self._live:
                 self._live.start()
+
+
+@contextmanager
+def warnings_as_lines(program: str) -> Iterator[None]:
+    """Print every UserWarning as one line on standard error, while inside."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", UserWarning)
+        warnings.showwarning = lambda message, *_: print(f"{program}: {one_line(message)}", file=sys.stderr)
+        yield
 
 
 def duration(seconds: float) -> str:
