@@ -10,6 +10,7 @@ from attacks.alie import Direction
 from experiments.command_line import parse
 from experiments.config import RunConfig
 from experiments.datasets import datasets
+from studies.grouping import UNDECIDING
 from tools.errors import UserError
 
 PRINTABLE = "ab C_é日"  # argparse drops a value of two hyphens
@@ -122,3 +123,8 @@ def test_wrong_types_in_python() -> None:
     with pytest.raises(UserError, match="got also colour"):
         RunConfig.from_dict({"colour": "red"})
     assert RunConfig(momentum=0).momentum == 0
+
+
+def test_studies_know_which_fields_decide_nothing() -> None:
+    undeciding = {field.name for field in dataclasses.fields(RunConfig) if not field.metadata["decides"]}
+    assert undeciding == UNDECIDING - {"nb_honests"}  # which the ICLR 2021 code writes
