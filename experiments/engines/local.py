@@ -102,11 +102,11 @@ class LocalEngine(Engine):
         """End a slot's process; the next task starts another."""
         resident, self._residents[slot] = self._residents[slot], None
         self._selector.unregister(resident.output)
-        status = resident.end()
+        status, printed = resident.end()
         if not resident.at_work:
             return []
         how = f"by signal {-status}" if status < 0 else f"with status {status}"
-        return [Ended(slot, Outcome.CRASHED, f"its process ended {how}", resident.printed())]
+        return [Ended(slot, Outcome.CRASHED, f"its process ended {how}", printed)]
 
     def stop(self, grace_s: float) -> list[Event]:
         """End all tasks and slots, and return what they said last."""
@@ -167,8 +167,8 @@ class _Resident:
         """Ask for the run under way to be saved and left."""
         self._process.terminate()
 
-    def end(self) -> int:
-        """Make sure that the process is gone, and return its exit status."""
+    def end(self) -> tuple[int, str]:
+        """Make sure that the process is gone, and return its exit status and what it printed last."""
         try:
             status = self._process.wait(0.5 if self.at_work else 0)
         except subprocess.TimeoutExpired:
@@ -177,7 +177,8 @@ class _Resident:
         with contextlib.suppress(BrokenPipeError):
             self._process.stdin.close()
         self.output.close()
-        return status
+        with self._stderr:
+            return status, self.printed()
 
     def printed(self) -> str:
         """Return the end of what the process printed since it got its task."""

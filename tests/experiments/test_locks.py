@@ -68,9 +68,10 @@ def test_a_dead_owner_on_this_machine_loses_it_at_once(tmp_path: Path) -> None:
     code = f"import sys; sys.path.insert(0, {str(root)!r})\n"
     code += "from pathlib import Path; from experiments.locks import Locks; import os\n"
     code += f"assert Locks(Path({str(tmp_path)!r})).acquire('a') is None; os._exit(0)"
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
-    assert lock_file(tmp_path).exists()
-    assert Locks(tmp_path).acquire("a") is None
+    with subprocess.Popen([sys.executable, "-c", code]) as process:
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # dead, and not yet buried
+        assert lock_file(tmp_path).exists()
+        assert Locks(tmp_path).acquire("a") is None
 
 
 def test_another_process_of_the_same_number_is_not_the_owner(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -161,6 +162,34 @@ def test_locked_runs_are_left_to_their_owner(
     engine = Finishing(1)
     reproduce(engine, "ab")
     assert engine.tasks == ["data", "b"]
+
+
+def test_a_lost_task_is_given_again(reproduce: Callable[..., Reproduction], tmp_path: Path) -> None:
+    engine = FakeEngine(1, {"data": [Outcome.LOST], "a": [Outcome.LOST]})
+    reproduction = reproduce(engine, "ab")
+    assert engine.tasks == ["data", "data", "a", "b", "a"]
+    assert (reproduction.failed, reproduction.skipped) == ({}, {})
+    assert folders(tmp_path) == ["a", "b"]
+
+
+def test_locks_are_kept_alive_as_long_as_runs_need_them(
+    reproduce: Callable[..., Reproduction], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("experiments.reproduction.BEAT_EVERY_S", 0.0)
+    held = []
+
+    class Watching(FakeEngine):
+        def wait(self, timeout_s: float) -> list[Event]:
+            locks = list((tmp_path / ".locks").glob("*.lock"))
+            held.append(sorted(path.stem for path in locks))
+            assert all(path.stat().st_mtime > 1 for path in locks) or len(held) <= 2
+            for path in locks:
+                os.utime(path, (0, 0))
+            waiting = len(held) % 2 and timeout_s  # every other time nothing happens, but a beat
+            return [] if waiting else super().wait(timeout_s)
+
+    reproduce(Watching(1), "ab")
+    assert held[:6] == [[], [], ["a"], ["a"], ["b"], ["b"]]
 
 
 def test_an_unwritable_folder_stops_everything(reproduce: Callable[..., Reproduction], tmp_path: Path) -> None:

@@ -125,7 +125,9 @@ def test_two_runs_never_share_a_folder(tmp_path: Path) -> None:
 
 def test_folder_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match=r"--result-directory: cannot write to .*file/run\.pending: .*; make room, or name another"):
+    with pytest.raises(
+        UserError, match=r"--result-directory: cannot write to .*file/run\.pending: .*; make room, or name another"
+    ):
         ResultDirectory(tmp_path / "file" / "run")
     if os.geteuid() == 0:
         return  # root may write anywhere
