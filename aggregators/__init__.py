@@ -18,7 +18,7 @@ from torch import Tensor
 from aggregators.damage import damage_by_distances
 from aggregators.distances import squared_distances
 from tools.arguments import require_context
-from tools.long_rows import check_out, shares_memory, stack_rows
+from tools.long_rows import check_out, shares_memory, squared_norms, stack_rows
 from tools.registry import Registry, import_modules
 
 CONTEXT = frozenset({"f", "n", "pivot", "weights_row", "trusted", "loss", "state", "generator", "copies", "dtype"})
@@ -30,7 +30,7 @@ rule's parameter `root` says, of 100 where it has none. `loss`: parameters (d,) 
 dictionary kept between calls. `copies`: the last so many rows are known to be one and the same vector; a rule with a
 parameter of that name reads only the first of them.
 """
-FORMS = ("aggregate", "weights", "combine", "weights_by_distance")
+FORMS = ("aggregate", "weights", "combine", "weights_by_distance", "weights_by_own_distance")
 """What a rule's file may write, one of them."""
 
 
@@ -46,6 +46,8 @@ class Aggregator(ABC):
       weighted means of vectors that the rule clips or rescales first: of a clipped row only what is left counts;
     - `weights_by_distance(cls, squared_distances, /, *, f, dtype, **specialized) -> (…, n)`, for rules whose weights
       follow from the squared distances (…, n, n) between vectors of a dtype alone;
+    - `weights_by_own_distance(cls, squared_distances, /, *, f, dtype, **specialized) -> (…, n)`, for rules whose
+      weights follow from the squared distances (…, n) of the vectors to one of them, see `squared_distances_to_own`;
 
     and `check`. All may assume that a row that held NaN or ±inf is +inf throughout. One draw from `generator` (torch's
     own when there is none) serves all leading axes, so that a batch gives what each of its matrices gives.
@@ -79,7 +81,7 @@ class Aggregator(ABC):
         if "aggregate" in written:
             cls.unchecked = vars(cls)["aggregate"]
             del cls.aggregate
-        if cls.form == "weights_by_distance":
+        if cls.form.endswith("_distance"):
             cls.takes_copies = cls.finds_non_finite = True
         elif written:
             cls.takes_copies = "copies" in inspect.signature(cls.formula()).parameters
@@ -106,10 +108,32 @@ class Aggregator(ABC):
         raise NotImplementedError(f"{cls.name} is not a function of distances")
 
     @classmethod
+    def weights_by_own_distance(cls, squared_distances: Tensor, /, *, f: int, **specialized: Any) -> Tensor:
+        """Return each row's share of the result by its distance to own, two (…, n)."""
+        raise NotImplementedError(f"{cls.name} is not a function of distances to own")
+
+    @classmethod
+    def squared_distances_to_own(cls, gradients: Tensor, **specialized: Any) -> Tensor:
+        """Return the squared distance of each row to row 0, (…, n, d) → (…, n) in float64.
+
+        +inf for rows that hold NaN or ±inf or are too large to square.
+        """
+        # Without row 0: its zero would look like a square below the range of the dtype
+        squares = squared_norms(gradients[..., 1:, :], gradients[..., 0, :])
+        squares = torch.cat([squares.new_zeros(*squares.shape[:-1], 1), squares], dim=-1)
+        return squares.masked_fill(~squares.isfinite(), torch.inf)
+
+    @classmethod
     def weights(cls, gradients: Tensor, /, *, f: int, copies: int = 1, **specialized: Any) -> Tensor:
         """Return each row's share of the result, (…, n, d) → (…, n), for rules that are weighted means of rows."""
-        distances = squared_distances(gradients, copies)
-        return cls.weights_by_distance(distances, f=f, dtype=gradients.dtype, **specialized)
+        if cls.form == "weights_by_distance":
+            distances = squared_distances(gradients, copies)
+            return cls.weights_by_distance(distances, f=f, dtype=gradients.dtype, **specialized)
+        n = gradients.shape[-2]
+        distinct = n - copies + 1
+        distances = cls.squared_distances_to_own(gradients[..., :distinct, :], **specialized)
+        distances = distances[..., torch.arange(n, device=distances.device).clamp(max=distinct - 1)]
+        return cls.weights_by_own_distance(distances, f=f, dtype=gradients.dtype, **specialized)
 
     @classmethod
     def combine(cls, gradients: Tensor, /, *, f: int, copies: int = 1, **specialized: Any) -> tuple[Tensor, Tensor]:

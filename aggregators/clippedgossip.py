@@ -12,6 +12,7 @@ choose τ without knowing them,
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from aggregators.gossip import (
@@ -19,10 +20,9 @@ from aggregators.gossip import (
     GossipRule,
     clipped,
     declared_weight,
-    distances_to_own,
     estimated_radius,
     farthest_distance,
-    mixing_weights,
+    neighbours,
     weight_beyond,
 )
 from tools.arguments import check_number
@@ -43,24 +43,23 @@ class ClippedGossip(GossipRule, name="clippedgossip"):
         check_number(cls.name, "tau", tau, above=0)
 
     @classmethod
-    def weights(
+    def weights_by_own_distance(
         cls,
-        gradients: Tensor,
+        squared_distances: Tensor,
         /,
         *,
         f: int,
+        dtype: torch.dtype,
         weights_row: Tensor,
         tau: float | str = "adaptive",
         byzantine_weight: float | None = None,
-        copies: int = 1,
         **specialized: Any,
     ) -> Tensor:
-        weights = mixing_weights(gradients, weights_row)
-        distances = distances_to_own(gradients, weights, copies)
+        weights, distances = neighbours(squared_distances, weights_row)
         if not isinstance(tau, str):
             return clipped(weights, distances, tau)
         declared = declared_weight(weights, f, byzantine_weight)
-        beyond = weight_beyond(distances, weights, gradients.dtype)
+        beyond = weight_beyond(distances, weights, dtype)
         if tau == "adaptive":
             radius = farthest_distance(distances, beyond + weights > declared + WEIGHT_ROUNDING)
         else:

@@ -10,7 +10,7 @@ PROBED = 1024  # coordinates of two rows that are compared before all are
 SMALLEST_SHARE = 1e-2  # of squared norms that a squared distance may be before too many of float32's digits are lost
 
 
-def squared_distances(gradients: Tensor, copies: int = 1) -> Tensor:
+def squared_distances(gradients: Tensor, copies: int = 1, centre: Tensor | None = None) -> Tensor:
     """Return the squared Euclidean distances between rows, (…, n, d) → (…, n, n) in float64, symmetric.
 
     ‖x‖² + ‖y‖² − 2⟨x, y⟩ loses its digits when x and y are close to each other and far from the origin. Where any pair
@@ -19,6 +19,7 @@ def squared_distances(gradients: Tensor, copies: int = 1) -> Tensor:
 
     Args:
         copies: the last so many rows are known to be equal; their distances are computed once.
+        centre: (…, d), near which the rows are expected, if far from the origin.
 
     Returns:
         Distances, zero on the diagonal; +inf from and to rows that hold NaN or ±inf or are too large to square, to
@@ -27,7 +28,10 @@ def squared_distances(gradients: Tensor, copies: int = 1) -> Tensor:
     n = gradients.shape[-2]
     distinct = n - copies + 1
     rows = gradients[..., :distinct, :]
-    products = gram(rows)
+    if centre is None:
+        products = gram(rows)
+    else:
+        products = sum(gram(rows[..., block] - centre[..., block].unsqueeze(-2)) for block in column_blocks(rows))
     distances, doubtful = _from_products(products, rows.dtype)
     if doubtful.any():  # waits for the GPU
         equal, finite, unsettled = _settle(rows, products, doubtful)

@@ -14,7 +14,6 @@ from torch import Tensor
 from aggregators import Aggregator
 from aggregators.distances import order_by
 from tools.arguments import check_number
-from tools.long_rows import squared_norms
 
 WEIGHT_ROUNDING = 1e-6  # sums of mixing weights this close are equal: the weights may have come in float32
 
@@ -35,27 +34,17 @@ def mixing_weights(gradients: Tensor, weights_row: Tensor) -> Tensor:
     return weights_row.to(gradients.device, torch.float64).expand(gradients.shape[:-1])
 
 
+def neighbours(squared_distances: Tensor, weights_row: Tensor) -> tuple[Tensor, Tensor]:
+    """Return weight of and distance to each row, (…, n) in float64; the distance of those of weight zero is zero."""
+    weights = weights_row.to(squared_distances).expand_as(squared_distances)
+    return weights, squared_distances.sqrt().masked_fill(weights == 0, 0)
+
+
 def declared_weight(weights: Tensor, f: int, byzantine_weight: float | None) -> Tensor:
     """Return b, the weight that Byzantine neighbours have at most, (…, n) → (…, 1)."""
     if byzantine_weight is not None:
         return weights.new_full((*weights.shape[:-1], 1), byzantine_weight)
     return weights[..., 1:].topk(f, dim=-1).values.sum(dim=-1, keepdim=True)
-
-
-def distances_to_own(gradients: Tensor, weights: Tensor | None = None, copies: int = 1) -> Tensor:
-    """Return the distance of each row to row 0, (…, n, d) → (…, n) in float64.
-
-    Zero for rows of weight zero, +inf for rows that hold NaN or ±inf or are too large to square.
-    """
-    n = gradients.shape[-2]
-    distinct = n - copies + 1
-    # Without row 0: its zero would look like a square below the range of the dtype
-    squares = squared_norms(gradients[..., 1:distinct, :], gradients[..., 0, :])
-    distances = torch.cat([squares.new_zeros(*squares.shape[:-1], 1), squares.sqrt()], dim=-1)
-    if copies > 1:
-        distances = distances[..., torch.arange(n, device=gradients.device).clamp(max=distinct - 1)]
-    distances = distances.masked_fill(~distances.isfinite(), torch.inf)
-    return distances if weights is None else distances.masked_fill(weights == 0, 0)
 
 
 def weight_beyond(distances: Tensor, weights: Tensor, dtype: torch.dtype) -> Tensor:
@@ -136,18 +125,17 @@ class FarthestFirstRule(GossipRule):
         """
 
     @classmethod
-    def weights(
+    def weights_by_own_distance(
         cls,
-        gradients: Tensor,
+        squared_distances: Tensor,
         /,
         *,
         f: int,
+        dtype: torch.dtype,
         weights_row: Tensor,
         byzantine_weight: float | None = None,
-        copies: int = 1,
         **specialized: Any,
     ) -> Tensor:
-        weights = mixing_weights(gradients, weights_row)
-        distances = distances_to_own(gradients, weights, copies)
-        beyond = weight_beyond(distances, weights, gradients.dtype)
+        weights, distances = neighbours(squared_distances, weights_row)
+        beyond = weight_beyond(distances, weights, dtype)
         return cls.shares(weights, distances, beyond, declared_weight(weights, f, byzantine_weight))

@@ -18,12 +18,16 @@ class NearestNeighbourAverage(Aggregator, name="nna"):
     """Average the n − f vectors closest to `pivot`, the worker's own; without one, to the first finite row."""
 
     cost = "nd"
-    finds_non_finite = True
 
     @classmethod
-    def weights(cls, gradients: Tensor, /, *, f: int, pivot: Tensor | None = None, **specialized: Any) -> Tensor:
-        centre = first_finite_row(gradients) if pivot is None else pivot.to(gradients)
-        return equal_weights_of_smallest(squared_norms(gradients, centre), gradients.shape[-2] - f, gradients.dtype)
+    def squared_distances_to_own(cls, gradients: Tensor, *, pivot: Tensor | None = None, **specialized: Any) -> Tensor:
+        return squared_norms(gradients, first_finite_row(gradients) if pivot is None else pivot.to(gradients))
+
+    @classmethod
+    def weights_by_own_distance(
+        cls, squared_distances: Tensor, /, *, f: int, dtype: torch.dtype, **specialized: Any
+    ) -> Tensor:
+        return equal_weights_of_smallest(squared_distances, squared_distances.shape[-1] - f, dtype)
 
 
 def first_finite_row(gradients: Tensor) -> Tensor:

@@ -14,7 +14,6 @@ from torch import Tensor
 
 from aggregators import Aggregator
 from aggregators.distances import order_by
-from aggregators.gossip import distances_to_own
 from tools.arguments import check_number
 
 
@@ -62,7 +61,8 @@ class UBAR(Aggregator, name="ubar"):
         n = gradients.shape[-2]
         distinct = n - copies + 1
         count = n - 1 - f if rho is None else max(int(rho * (n - 1) + 1e-9), min(n - 1, 1))
-        distances = distances_to_own(gradients, copies=copies)
+        distances = cls.squared_distances_to_own(gradients[..., :distinct, :]).sqrt()
+        distances = distances[..., torch.arange(n, device=distances.device).clamp(max=distinct - 1)]
         order = order_by(distances, gradients.dtype)[..., : count + 1]  # own first
         usable = distances.isfinite().gather(-1, order)
         rows = order.clamp(max=distinct - 1).where(usable, 0)  # own in place of what no loss could be computed of

@@ -1,8 +1,8 @@
-"""Write docs/rules.md and docs/attacks.md from the registries: `python3 docs/generate.py`.
+"""Write the pages about rules, attacks and topologies from the registries: `python3 docs/generate.py`.
 
-What the pages say of a rule or an attack stands in its file: the first paragraph of its class's docstring, the
-parameters of its formula, the context it needs, its `cost`, and the "Source:" of the file. Conditions on n and f are
-found by asking `check`.
+What the pages say of each stands in its file: the first paragraph of its class's docstring, the parameters of its
+formula, the context it needs, its `cost`, and the "Source:" of the file. Conditions on n and f are found by asking
+`check`.
 """
 
 import inspect
@@ -22,6 +22,8 @@ from aggregators.pre import pre_gars  # noqa: E402
 from attacks import CONTEXT as ATTACK_CONTEXT  # noqa: E402
 from attacks import attacks  # noqa: E402
 from experiments.command_line import describe_argument  # noqa: E402
+from experiments.topologies import CONTEXT as TOPOLOGY_CONTEXT  # noqa: E402
+from experiments.topologies import Topology, topologies  # noqa: E402
 from tools.arguments import explicit_parameters  # noqa: E402
 
 MOST_WORKERS = 100
@@ -133,6 +135,38 @@ def attacks_page() -> str:
     return _fill("attacks.md", attacks=table(head, rows))
 
 
+def topologies_page() -> str:
+    """Return the page about topologies."""
+
+    def sizes(topology: type[Topology]) -> str:
+        try:
+            possible = [n for n in range(2, MOST_WORKERS) if _accepts(topology.check, n=n)]
+        except TypeError:  # it needs an argument, which decides
+            return "–"
+        if possible[-1:] == [MOST_WORKERS - 1]:
+            return f"n ≥ {possible[0]}"
+        return f"{', '.join(map(str, possible[:4]))} …" if possible else "–"
+
+    def in_time(topology: type[Topology]) -> str:
+        return {None: "drawn anew every round", 1: "static"}.get(topology.period(MOST_WORKERS), "periodic")
+
+    rows = [
+        row(
+            name,
+            topology,
+            definition(topology),
+            parameters(topology.graph, TOPOLOGY_CONTEXT),
+            sizes(topology),
+            in_time(topology),
+            source(topology),
+        )
+        for name, topology in topologies.items()
+    ]
+    return _fill(
+        "topologies.md", topologies=table(["name", "definition", "parameters", "sizes", "in time", "source"], rows)
+    )
+
+
 def _fill(name: str, **tables: str) -> str:
     text = (TEXTS / name).read_text(encoding="utf-8")
     for place, content in tables.items():
@@ -140,7 +174,11 @@ def _fill(name: str, **tables: str) -> str:
     return text
 
 
-PAGES: dict[str, Callable[[], str]] = {"rules.md": rules_page, "attacks.md": attacks_page}
+PAGES: dict[str, Callable[[], str]] = {
+    "rules.md": rules_page,
+    "attacks.md": attacks_page,
+    "topologies.md": topologies_page,
+}
 
 
 def main() -> int:

@@ -1,6 +1,6 @@
 """What the workers of one step train on."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -20,6 +20,26 @@ class Batches:
     inputs: Tensor
     targets: Tensor
     sizes: tuple[int, ...]
+
+    @classmethod
+    def join(cls, batches: Sequence[tuple[Tensor, Tensor]], device: torch.device) -> "Batches":
+        """Return the batches of some workers, inputs and targets each, on a device."""
+        inputs, targets = zip(*batches, strict=True)
+        sizes = tuple(len(part) for part in inputs)
+        return cls(torch.cat(inputs).to(device), torch.cat(targets).to(device), sizes)
+
+    def __add__(self, others: "Batches") -> "Batches":
+        """Return these batches, and those of other workers after them."""
+        inputs = torch.cat([self.inputs, others.inputs])
+        return Batches(inputs, torch.cat([self.targets, others.targets]), self.sizes + others.sizes)
+
+    def of(self, workers: slice, each: int = 1) -> "Batches":
+        """Return the batches of some consecutive workers, each of whom has so many."""
+        first, last = workers.start * each, workers.stop * each
+        start = sum(self.sizes[:first])
+        sizes = self.sizes[first:last]
+        samples = slice(start, start + sum(sizes))
+        return Batches(self.inputs[samples], self.targets[samples], sizes)
 
     def equal_runs(self) -> Iterator[tuple[int, "Batches"]]:
         """Yield runs of consecutive workers with batches of one size, each with the index of its first worker."""

@@ -8,10 +8,10 @@ from typing import Any
 import torch
 
 from experiments.config import RunConfig
-from experiments.server import ServerSimulation
+from experiments.simulation import Simulation
 from tools.errors import UserError, one_line
 
-FORMAT = "byzantium checkpoint 2"
+FORMAT = "byzantium checkpoint 3"
 CHECKPOINT_PREFIX = "checkpoint-"
 
 
@@ -100,7 +100,7 @@ def load_checkpoint(path: str, config: RunConfig) -> Checkpoint:
     return checkpoint
 
 
-def restore(simulation: ServerSimulation, checkpoint: Checkpoint) -> None:
+def restore(simulation: Simulation, checkpoint: Checkpoint) -> None:
     """Bring a simulation to where a checkpoint was taken, or raise a UserError if it holds something else."""
     try:
         simulation.load_state_dict(checkpoint.state)

@@ -21,6 +21,11 @@ from experiments import datasets, losses, models
 from experiments.criteria import Criterion, criteria
 from experiments.defence import Defence
 from experiments.initialisation import initialisers
+from experiments.network import check_arguments as check_network
+from experiments.partitions import partitions
+from experiments.protocols import Protocol, protocols
+from experiments.shards import check_arguments as check_partition
+from experiments.topologies import topologies
 from tools.arguments import bind, explicit_parameters, format_pairs
 from tools.errors import UserError
 from tools.registry import Registry
@@ -29,6 +34,7 @@ from tools.schedule import parse_schedule
 SECTIONS = {
     "seed": "run",
     "nb_workers": "workers",
+    "topology": "topology",
     "pre_gar": "rule",
     "attack": "attack",
     "dataset": "data",
@@ -38,8 +44,12 @@ SECTIONS = {
     "nb_for_study": "study and results",
 }
 """Groups of fields, by the first field of each."""
-SERVER_CONTEXT = {"trusted", "state", "generator"}
-"""What a server can always give to a rule, of what rules may need."""
+SERVER = "server"
+"""The topology in which all workers talk to one server, and no protocol is needed."""
+SHARED = "shared"
+"""The partition that is none: all workers read one stream."""
+RULE_CONTEXT = {True: {"trusted", "state", "generator"}, False: {"weights_row", "loss", "state", "generator"}}
+"""What rules can be given, of what they may need: with a server, and without."""
 KNOWN_AT_A_SERVER = ATTACK_CONTEXT - {"weights", "adjacency"}
 """What attackers of a server know, of what attacks may need."""
 
@@ -103,10 +113,40 @@ class RunConfig:
         "Byzantine workers that really attack; by default as many as declared with --attack, 0 without",
         at_least=0,
     )
+    participation: float = option(
+        1.0, "share of the workers that take part in a step, drawn anew", more_than=0, at_most=1
+    )
+
+    topology: str = option(SERVER, "who hears whom", choices=topologies)
+    topology_args: dict[str, Any] = option(
+        {},
+        "arguments of the topology, see below; and of all: weights (metropolis, uniform, max-degree, lazy), byzantine "
+        "(last, random or a list of nodes), connected, allow-weak",
+    )
+    protocol: str | None = option(
+        None, "what nodes without a server exchange, and how they mix it; by default robust", choices=protocols
+    )
+    protocol_args: dict[str, Any] = option({}, "arguments of the protocol, see below")
+    nb_local_byz: int | None = option(
+        None,
+        "Byzantine neighbours a node must tolerate; by default the declared number on complete graphs, elsewhere the "
+        "largest that an honest node has",
+        at_least=0,
+    )
+    batching: str = option(
+        "on",
+        "off: compute worker by worker and node by node, as processes of their own would",
+        choices=("on", "off"),
+    )
+    stop_below: float | None = option(
+        None, "end the run when no honest worker's parameters moved that far in a step", more_than=0
+    )
 
     pre_gar: list[str] = option([], "what happens to vectors before the rule, in this order", choices=pre_gars)
     pre_gar_args: dict[str, Any] = option({}, "arguments of the pre-aggregators, see below; each takes those it has")
-    gar: str = option("average", "aggregation rule", choices=aggregators.gars)
+    gar: str | None = option(
+        None, "aggregation rule; by default average, or what the protocol suggests", choices=aggregators.gars
+    )
     gar_args: dict[str, Any] = option({}, "arguments of the rule, see below")
     gars: str | None = option(
         None,
@@ -124,6 +164,12 @@ class RunConfig:
         metavar="PATH",
         decides=False,
     )
+    partition: str | None = option(
+        None,
+        "which samples each worker has; by default all the same ones at a server, equal random parts elsewhere",
+        choices=partitions,
+    )
+    partition_args: dict[str, Any] = option({}, "arguments of the partition, see below")
     batch_size: int = option(25, "training samples per worker and step", at_least=1)
     batch_size_test: int = option(100, "test samples per batch of an evaluation", at_least=1)
     batch_size_test_reps: int | None = option(
@@ -166,9 +212,10 @@ class RunConfig:
     momentum: float = option(0.9, "momentum μ", at_least=0, below=1)
     dampening: float = option(0.0, "dampening δ of the momentum", at_least=0, at_most=1)
     momentum_nesterov: bool = option(False, "compute gradients where the momentum leads (Nesterov)")
-    momentum_at: str = option(
-        "update",
-        "update: of what the rule returns; server: one added to every gradient; worker: one per worker",
+    momentum_at: str | None = option(
+        None,
+        "update: of what the rule returns; server: one added to every gradient; worker: one per worker; by default "
+        "update at a server, worker elsewhere",
         choices=("update", "server", "worker"),
     )
     weight_decay: float = option(0.0, "λ of the step −ηλθ, never clipped", at_least=0)
@@ -197,6 +244,7 @@ class RunConfig:
         for field in dataclasses.fields(self):
             _check_field(field, getattr(self, field.name))
         self._set_defaults()
+        self._check_topology()
         self._check_workers()
         self._check_model()
         if self.learning_rate_schedule is not None:
@@ -208,11 +256,57 @@ class RunConfig:
 
     def _set_defaults(self) -> None:
         suited = datasets.datasets[self.dataset]
-        attackers = self.nb_decl_byz if self.attack else 0
-        defaults = {"model": suited.model, "loss": suited.loss, "criterion": suited.criterion, "nb_real_byz": attackers}
+        defaults = {"model": suited.model, "loss": suited.loss, "criterion": suited.criterion}
+        defaults |= {"nb_real_byz": self.nb_decl_byz if self.attack else 0}
+        if self.has_server:
+            defaults |= {"gar": "average", "momentum_at": "update", "partition": SHARED}
+        else:
+            defaults |= {"protocol": "robust", "momentum_at": "worker", "partition": "iid"}
+            defaults |= {"gar": protocols[self.protocol or "robust"].rule or "average"}
         for name, value in defaults.items():
             if getattr(self, name) is None:
                 object.__setattr__(self, name, value)
+
+    @property
+    def has_server(self) -> bool:
+        """Whether workers talk to a server, and not to each other."""
+        return self.topology == SERVER
+
+    @property
+    def nb_present(self) -> int:
+        """Workers that take part in a step."""
+        return math.ceil(round(self.participation * self.nb_workers, 9))
+
+    def _check_topology(self) -> None:
+        if self.has_server:
+            for name in ("topology_args", "protocol", "protocol_args", "nb_local_byz"):
+                if (given := getattr(self, name)) not in (None, {}):
+                    flag = "--" + name.replace("_", "-")
+                    raise UserError(f"{flag}: expected --topology as well, other than {SERVER}, got {given}")
+            return
+        check_network(self.topology, self.topology_args, self.nb_workers, self.nb_real_byz)
+        if self.participation != 1:
+            raise UserError(f"--participation: expected 1 without a server, got {self.participation:g}")
+        protocol, arguments = self.protocol_and_arguments()
+        protocol.check(n=self.nb_workers, f=self.nb_decl_byz, f_real=self.nb_real_byz, **arguments)
+        if self.momentum_at not in protocol.momentum_places:
+            places = " or ".join(protocol.momentum_places)
+            raise UserError(f"--momentum-at: expected {places} with --protocol {self.protocol}, got {self.momentum_at}")
+        if protocol.dampens and self.dampening not in (0, self.momentum):
+            raise UserError(
+                f"--dampening: expected none with --protocol {self.protocol}, whose momentum is dampened by "
+                f"itself, got {self.dampening:g}"
+            )
+        if not protocol.takes_rules and (self.gar != (protocol.rule or "average") or self.gars or self.pre_gar):
+            raise UserError(
+                f"--gar, --gars, --pre-gar: expected none with --protocol {self.protocol}, which mixes "
+                f"in its own way; use --protocol robust"
+            )
+
+    def protocol_and_arguments(self) -> tuple[type[Protocol], dict[str, Any]]:
+        """Return the protocol with its arguments, of a run without a server."""
+        protocol = protocols[self.protocol]
+        return protocol, bind(protocol.check, self.protocol_args, f"--protocol-args: {self.protocol}", Protocol.CONTEXT)
 
     def _check_workers(self) -> None:
         n, f = self.nb_workers, self.nb_decl_byz
@@ -222,41 +316,64 @@ class RunConfig:
         if self.nb_real_byz and self.attack is None:
             raise UserError(f"--attack: expected one of {', '.join(attacks)} for {self.nb_real_byz} Byzantine workers")
         for defence in self.defences():
-            for piece in sorted(defence.needs - SERVER_CONTEXT):
-                raise UserError(
-                    f"--gar: expected a rule for a server, got {defence.rule.name}, which needs {piece!r}: only "
-                    f"workers that mix their vectors with those of neighbours have that"
-                )
-            try:
-                defence.check(n=n, f=f)
-            except (ValueError, TypeError) as error:
-                flags = "--gars" if self.gars is not None else "--gar, --gar-args"
-                flags = f"--pre-gar, --pre-gar-args, {flags}" if self.pre_gar else flags
-                raise UserError(f"{flags}, --nb-workers, --nb-decl-byz: {error}") from error
-        if self.attack is not None and (missing := set(attacks[self.attack].needs) - KNOWN_AT_A_SERVER):
+            self._check_defence(defence)
+        if (
+            self.has_server
+            and self.attack is not None
+            and (missing := set(attacks[self.attack].needs) - KNOWN_AT_A_SERVER)
+        ):
             raise UserError(
                 f"--attack: expected one that works against a server, got {self.attack}, which needs a topology "
                 f"(its {' and '.join(sorted(missing))})"
             )
+        if self.nb_present <= self.nb_real_byz:
+            raise UserError(
+                f"--participation: expected a share of more than {self.nb_real_byz} of {n} workers, or a step may have "
+                f"no honest one, got {self.participation:g}, which is {self.nb_present}"
+            )
+        check_partition(self.partition, self.partition_args, n)
         if self.attack is None:
             if self.attack_args:
                 raise UserError("--attack-args: expected --attack as well")
         else:
             self.check_attack()
 
+    def _check_defence(self, defence: Defence) -> None:
+        for piece in sorted(defence.needs - RULE_CONTEXT[self.has_server]):
+            if self.has_server:
+                expected, who = "a rule for a server", "workers that mix their vectors with those of neighbours have"
+            else:
+                expected, who = "a rule for workers without a server", "a server has"
+            raise UserError(
+                f"--gar: expected {expected}, got {defence.rule.name}, which needs {piece!r}: only {who} that"
+            )
+        if not self.has_server:  # how many vectors nodes receive is known when there is a network
+            if "weights_row" in defence.rule.needs and defence.changes_rows(10, 0):
+                raise UserError(
+                    f"--pre-gar: expected one that keeps every vector before {defence.rule.name}, which has a weight "
+                    f"for each, got {', '.join(self.pre_gar)}"
+                )
+            return
+        try:
+            defence.check(n=self.nb_present, f=self.nb_decl_byz)
+        except (ValueError, TypeError) as error:
+            flags = "--gars" if self.gars is not None else "--gar, --gar-args"
+            flags = f"--pre-gar, --pre-gar-args, {flags}" if self.pre_gar else flags
+            flags = f"--participation, {flags}" if self.participation < 1 else flags
+            raise UserError(f"{flags}, --nb-workers, --nb-decl-byz: {error}") from error
+
     def check_attack(self, **specialized: Any) -> None:
         """Raise a UserError if the attack cannot take its arguments and numbers, and what else is known, such as d."""
         attack, arguments = self.attack_and_arguments()
-        try:
-            attack.check(
-                h=self.nb_workers - self.nb_real_byz,
-                f=self.nb_real_byz,
-                f_declared=self.nb_decl_byz,
-                **arguments,
-                **specialized,
-            )
-        except (ValueError, TypeError) as error:
-            raise UserError(f"--attack, --attack-args: {error}") from error
+        absent, most = self.nb_workers - self.nb_present, self.nb_real_byz
+        for present in range(max(most - absent, min(most, 1)), most + 1):  # attackers in a step, those that may be
+            try:
+                attack.check(
+                    h=self.nb_present - present, f=present, f_declared=self.nb_decl_byz, **arguments, **specialized
+                )
+            except (ValueError, TypeError) as error:
+                flags = "--participation, --attack" if absent else "--attack"
+                raise UserError(f"{flags}, --attack-args: {error}") from error
 
     def _check_model(self) -> None:
         models.check(self.model, self.model_args)
@@ -277,6 +394,9 @@ class RunConfig:
             raise UserError("--gar-args: expected none with --gars, whose rules bring their own")
         if self.gars is None:
             arguments = _rule_arguments(self.gar, self.gar_args, "--gar-args")
+            if not self.has_server:
+                protocol, own = self.protocol_and_arguments()
+                arguments |= protocol.rule_arguments(**own)
             return [Defence(aggregators.get(self.gar), arguments, before)]
         defences = []
         for part in self.gars.split(";"):
@@ -324,8 +444,11 @@ class RunConfig:
     @property
     def name(self) -> str:
         """The run's name: what is usually varied."""
-        parts = [self.dataset, self.attack if self.nb_real_byz else None, *self.pre_gar]
-        parts += ["mixture" if self.gars else self.gar]
+        parts = [self.dataset, None if self.partition == (SHARED if self.has_server else "iid") else self.partition]
+        parts += [self.attack if self.nb_real_byz else None]
+        parts += [] if self.has_server else [self.topology, self.protocol]
+        if self.has_server or protocols[self.protocol].takes_rules:
+            parts += [*self.pre_gar, "mixture" if self.gars else self.gar]
         parts += [f"f_{self.nb_decl_byz}" if self.nb_real_byz else f"n_{self.nb_workers}"]
         parts += [f"lr_{self.learning_rate:g}", f"at_{self.momentum_at}"]
         parts += ["nesterov" if self.momentum_nesterov else None, f"{self.seed}" if self.seed >= 0 else "fresh"]

@@ -4,7 +4,8 @@ import bisect
 import copy
 import functools
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +16,7 @@ from aggregators import Aggregator
 from aggregators.damage import damage_by_distances
 from aggregators.distances import squared_distances_between_means
 from aggregators.pre import PreAggregator
-from tools.seeding import copy_generator, make_generator
+from tools.seeding import copy_generator, derive_seed, make_generator
 
 
 @dataclass(frozen=True)
@@ -49,14 +50,27 @@ class Defence:
         )
         return self.rule.form == "weights_by_distance" and all(mixes)
 
+    @property
+    def depends_on_own_distances(self) -> bool:
+        """Whether the result is a mean of the vectors by weights that follow from their distances to the first."""
+        return self.rule.form == "weights_by_own_distance" and not self.before
+
     def weights_by_distance(self, squared_distances: Tensor, **specialized: Any) -> Tensor:
-        """Return each vector's share of the result, (n, n) → (n,), where it depends on distances alone."""
+        """Return each vector's share of the result, (…, n, n) → (…, n), where it depends on distances alone."""
         mixing = torch.eye(squared_distances.shape[-1], dtype=squared_distances.dtype, device=squared_distances.device)
         distances = squared_distances
         for pre, arguments in self.before:
             weights = pre.mixing_by_distance(distances, **specialized, **arguments)
             distances, mixing = squared_distances_between_means(distances, weights), weights @ mixing
-        return self.rule.weights_by_distance(distances, **specialized, **self.arguments) @ mixing
+        weights = self.rule.weights_by_distance(distances, **specialized, **self.arguments)
+        return (weights.unsqueeze(-2) @ mixing).squeeze(-2)
+
+    def changes_rows(self, n: int, f: int) -> bool:
+        """Return whether pre-aggregators make another number of n vectors."""
+        rows = n
+        for pre, arguments in self.before:
+            rows = pre.rows(n=rows, f=f, **arguments)
+        return rows != n
 
     def check(self, *, n: int, f: int) -> None:
         """Raise ValueError or TypeError if a pre-aggregator, or the rule after them, cannot take these numbers."""
@@ -105,6 +119,7 @@ class Defender:
         self.defences = defences
         self.f = f
         self.device = device
+        self._seed = seed
         self._mixture = make_generator(seed, "mixture")
         self._generators = {"rule": make_generator(seed, "rule", device=device)}
         for place, (pre, _) in enumerate(defences[0].before):
@@ -118,46 +133,66 @@ class Defender:
             drawn = float(torch.rand((), generator=self._mixture, dtype=torch.float64))
             ends = list(itertools.accumulate(defence.frequency for defence in self.defences))
             self._drawn = bisect.bisect_right(ends, drawn * ends[-1], hi=len(ends) - 1)
-        return self.defences[self._drawn]
+        return self.defence
 
-    def __call__(self, vectors: Tensor, *, copies: int = 1, **context: Any) -> tuple[Tensor, Tensor | None]:
-        """Return what the drawn defence makes of all vectors (n, d), and their shares (n,), on the vectors' device.
+    def __call__(
+        self, vectors: Tensor, *, copies: int = 1, draw: int | None = None, part: str = "", **context: Any
+    ) -> tuple[Tensor, Tensor | None]:
+        """Return what the drawn defence makes of all vectors (…, n, d), and their shares (…, n), on their device.
 
         Args:
             copies: the last so many vectors are known to be equal.
+            draw: calls with the same number draw the same random ones; None: each call draws on.
+            part: of the vectors of a step, when there are several calls in it; each has states of its own.
             context: what else the rule may know; tensors are moved to its device.
         """
-        defence, device = self.defences[self._drawn], vectors.device
+        if draw is not None:
+            for purpose, generator in self._generators.items():
+                generator.manual_seed(derive_seed(self._seed, "draw", purpose, draw))
+        defence, device = self.defence, vectors.device
         context = {key: value.to(self.device) if isinstance(value, Tensor) else value for key, value in context.items()}
         vectors = vectors.to(self.device)
         for place, (pre, arguments) in enumerate(defence.before):
-            remembered = self._remembered(f"pre-{place}", f"pre-{place}")
+            remembered = self._remembered(f"pre-{place}", f"{part}pre-{place}")
             vectors = pre.transform(vectors, f=self.f, copies=copies, **context, **remembered, **arguments)
             copies = 1
-        remembered = self._remembered("rule", f"rule-{self._drawn}")
+        if defence.before and context.get("weights_row") is not None and defence.changes_rows(context["n"], self.f):
+            del context["weights_row"]  # which are those of vectors that are no more
+        remembered = self._remembered("rule", f"{part}rule-{self._drawn}")
         result, weights = defence.rule.aggregate_and_weights(
             vectors, f=self.f, copies=copies, **context, **remembered, **defence.arguments
         )
         return result.to(device), None if weights is None or defence.before else weights.to(device)
 
+    @property
+    def defence(self) -> Defence:
+        """The one drawn for this step."""
+        return self.defences[self._drawn]
+
     def _remembered(self, generator: str, state: str) -> dict[str, Any]:
         return {"generator": self._generators[generator], "state": self._states.setdefault(state, {})}
 
-    def rehearse(self, vectors: Tensor, *, copies: int = 1, **context: Any) -> Tensor:
-        """Return what the drawn defence would make of vectors, leaving states and generators alone."""
+    @contextmanager
+    def rehearsing(self) -> Iterator[None]:
+        """Leave no trace in states and generators of what happens inside."""
         states, generators = self._states, self._generators
         self._states = copy.deepcopy(states)
         self._generators = {purpose: copy_generator(generator) for purpose, generator in generators.items()}
         try:
-            return self(vectors, copies=copies, **context)[0]
+            yield
         finally:
             self._states, self._generators = states, generators
+
+    def rehearse(self, vectors: Tensor, *, copies: int = 1, **context: Any) -> Tensor:
+        """Return what the drawn defence would make of vectors, leaving states and generators alone."""
+        with self.rehearsing():
+            return self(vectors, copies=copies, **context)[0]
 
     def damage_along(
         self, honest: Tensor, base: Tensor, direction: Tensor, count: int, **context: Any
     ) -> Callable[[float], float] | None:
         """Return the damage that `count` attackers on a line would do, by their factor; None if only vectors tell."""
-        defence = self.defences[self._drawn]
+        defence = self.defence
         if not defence.depends_on_distances:
             return None
         honest, base, direction = (vectors.to(self.device) for vectors in (honest, base, direction))

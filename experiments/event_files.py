@@ -4,7 +4,6 @@ import math
 from collections.abc import Iterable
 from pathlib import Path
 
-from experiments.metrics import COLUMNS
 from tools.errors import UserError
 
 
@@ -31,16 +30,17 @@ class EventFiles:
 
         self._writer = SummaryWriter(str(folder), purge_step=step)
 
-    def write_study(self, rows: Iterable[tuple[float, ...]]) -> None:
+    def write_study(self, columns: tuple[str, ...], rows: Iterable[tuple[float, ...]]) -> None:
         """Write what was measured at some steps."""
         for step, *values in rows:
-            for column, value in zip(COLUMNS[1:], values, strict=True):
+            for column, value in zip(columns[1:], values, strict=True):
                 if not math.isnan(value):
                     self._writer.add_scalar(f"study/{column}", value, step)
 
-    def write_evaluation(self, step: int, accuracy: float) -> None:
-        """Write an accuracy."""
-        self._writer.add_scalar("eval/Cross-accuracy", accuracy, step)
+    def write_evaluation(self, step: int, columns: tuple[str, ...], values: tuple[float, ...]) -> None:
+        """Write the accuracies of an evaluation."""
+        for column, value in zip(columns, values, strict=True):
+            self._writer.add_scalar(f"eval/{column}", value, step)
         self._writer.flush()
 
     def close(self) -> None:

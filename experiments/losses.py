@@ -1,6 +1,7 @@
 """Training losses: every loss of `torch.nn`, with L1 and L2 regularisation."""
 
 import inspect
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -92,3 +93,12 @@ class Loss:
             norm = torch.linalg.vector_norm(parameters, dim=-1, keepdim=True)
             gradients.add_(parameters / norm.clamp(min=torch.finfo(norm.dtype).tiny), alpha=self.l2)
             losses.add_(norm.squeeze(-1), alpha=self.l2)
+
+
+class FunctionLoss(Loss):
+    """Any function of outputs and targets of one batch as a training loss, without regularisation."""
+
+    def __init__(self, function: Callable[[Tensor, Tensor], Tensor]) -> None:
+        self.whole = function
+        self.by_sample = None
+        self.l1 = self.l2 = 0.0

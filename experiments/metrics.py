@@ -3,6 +3,7 @@
 docs/metrics.md explains each column to someone who reads a plot.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -29,6 +30,13 @@ COLUMNS = (
     "Sampled composite curvature",
     "Attack acceptation ratio",
 )
+NODE_COLUMNS = (
+    "Consensus distance",
+    "Consensus distance before mixing",
+    "Byzantine weight",
+    "Largest Byzantine weight",
+)
+"""What follows them where every node has a model of its own."""
 PREVIOUS = len(KINDS)  # the row of the previous step's sampled average
 PAIRS = ([0, 0, 0, 1, 1, 2, 0], [1, 2, 3, 2, 3, 3, PREVIOUS])  # of the cosines, rows in the order of KINDS
 MEASURED = len(COLUMNS) - 2
@@ -74,9 +82,13 @@ class StudyMetrics:
         past: P, how many past averages the curvature looks at.
         momentum: μ, its decay.
         capacity: steps between two calls of `flush`, at most.
+        more: columns after the usual ones.
     """
 
-    def __init__(self, origin: Tensor, *, past: int, momentum: float, capacity: int = 256) -> None:
+    def __init__(
+        self, origin: Tensor, *, past: int, momentum: float, capacity: int = 256, more: tuple[str, ...] = ()
+    ) -> None:
+        self.columns = COLUMNS + more
         self.origin = origin.clone()
         self.momentum = momentum
         d = origin.numel()
@@ -85,7 +97,7 @@ class StudyMetrics:
         self._averages = origin.new_full((len(KINDS) + 1, d), torch.nan)  # and the previous sampled one
         self._not_finite = torch.zeros(past, dtype=torch.bool, device=origin.device)  # which of the window were not
         self._measured = 0
-        self._rows = origin.new_empty(capacity, MEASURED)
+        self._rows = origin.new_empty(capacity, MEASURED + len(more))
         self._labels: list[tuple[int, int]] = []
         self._nan = origin.new_tensor(torch.nan)
         self._pairs = tuple(torch.tensor(indices, device=origin.device) for indices in PAIRS)
@@ -107,6 +119,7 @@ class StudyMetrics:
         attack: Vectors,
         defense: Tensor,
         acceptation: Tensor | None,
+        more: Sequence[Tensor | None] = (),
     ) -> None:
         """Measure one step.
 
@@ -116,6 +129,7 @@ class StudyMetrics:
             parameters: (d,), before the update.
             defense: (d,), what the rule returned.
             acceptation: the share of Byzantine vectors in it, 0-D; None when it is not defined.
+            more: the values of the columns after the usual ones, 0-D each.
         """
         averages = self._averages
         averages[PREVIOUS] = averages[0]
@@ -136,6 +150,7 @@ class StudyMetrics:
             cosines[self._pairs],
             curvature,
             acceptation,
+            *more,
         ]
         values = [self._nan if value is None else value for value in values]
         torch.cat([value.reshape(-1) for value in values], out=self._rows[len(self._labels)])
@@ -165,7 +180,7 @@ class StudyMetrics:
         self._measured += 1
 
     def flush(self) -> list[tuple[float, ...]]:
-        """Return the rows measured since the last call, in the order of COLUMNS, and forget them."""
+        """Return the rows measured since the last call, in the order of `columns`, and forget them."""
         rows = self._rows[: len(self._labels)].tolist()
         rows = [(*label, *row) for label, row in zip(self._labels, rows, strict=True)]
         self._labels.clear()

@@ -4,9 +4,11 @@ import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from types import MappingProxyType
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from experiments import models
 from experiments.batches import Batches
@@ -18,6 +20,8 @@ from tools.seeding import derive_seed
 
 CPU_SAMPLES_PER_PASS = 1_250  # what they need stays in cache
 GPU_SAMPLES_PER_PASS = 10_000
+CPU_VALUES_PER_PASS = 2**23  # 32 MiB of float32: larger passes of convolutions at parameters of one's own are slower
+GPU_VALUES_PER_PASS = 2**31
 TORCH_ERRORS = (RuntimeError, ValueError, TypeError, IndexError, AssertionError)  # for shapes and dtypes it cannot take
 
 
@@ -72,14 +76,25 @@ class Model:
 
     def state_dict(self) -> dict[str, Tensor | dict[str, Tensor]]:
         """Return copies of parameters and buffers."""
-        buffers = {name: buffer.clone() for name, buffer in self.buffers().items()}
-        return {"parameters": self.parameters.clone(), "buffers": buffers}
+        return {"parameters": self.parameters.clone(), "buffers": _copies(self.buffers())}
 
     def load_state_dict(self, state: dict) -> None:
         """Restore what `state_dict` returned."""
-        self.parameters.copy_(state["parameters"])
+        self.load(state["parameters"], state["buffers"])
+
+    def load(self, parameters: Tensor, buffers: Mapping[str, Tensor] | None) -> None:
+        """Write parameters (d,) and, unless None, all buffers."""
+        self.parameters.copy_(parameters)
+        if buffers is not None:
+            self._load_buffers(buffers)
+
+    def _load_buffers(self, buffers: Mapping[str, Tensor]) -> None:
         for name, buffer in self.buffers().items():
-            buffer.copy_(state["buffers"][name])
+            buffer.copy_(buffers[name])
+
+    def node_buffers(self, h: int) -> dict[str, Tensor]:
+        """Return the buffers h times, (h, *shape) by name: what each of h nodes starts with."""
+        return {name: torch.stack([buffer] * h) for name, buffer in self.buffers().items()}
 
     @torch.no_grad()
     def predict(self, inputs: Tensor) -> Tensor:
@@ -94,6 +109,17 @@ class Model:
         """Return how many samples should go through the model at once."""
         return GPU_SAMPLES_PER_PASS if self.parameters.is_cuda else CPU_SAMPLES_PER_PASS
 
+    def samples_per_own_pass(self, inputs: Tensor) -> int:
+        """Return how many samples should go through the model at once where workers have parameters of their own.
+
+        Args:
+            inputs: some samples, on which it counts how many values its layers give.
+        """
+        with _ValueCounter() as counter:
+            self.predict(inputs)
+        values = GPU_VALUES_PER_PASS if self.parameters.is_cuda else CPU_VALUES_PER_PASS
+        return max(values * len(inputs) // max(counter.values, 1), 1)
+
     @torch.enable_grad()
     def gradients(
         self,
@@ -102,6 +128,7 @@ class Model:
         *,
         out: Tensor,
         parameters: Tensor | None = None,
+        buffers: Mapping[str, Tensor] | None = None,
         train: bool = True,
         seeds: NoiseSeeds = lambda worker: worker,
         update_statistics: bool = True,
@@ -113,9 +140,12 @@ class Model:
             loss: of one batch.
             out: (h, d), written to: the gradients.
             parameters: where to compute them, (d,) for all workers or (h, d), one row each; the model's own if None.
+            buffers: (h, *shape) by name, one row each, which then stand for the model's own and change as those would;
+                None for the model's own.
             train: training mode: dropout, and batch normalisation by the statistics of each worker's batch.
             seeds: the seed of each worker's dropout.
-            update_statistics: whether running statistics change, as if the workers were visited in order.
+            update_statistics: whether running statistics and other buffers change, the model's own as if the workers
+                were visited in order.
 
         Returns:
             Losses (h,).
@@ -123,15 +153,18 @@ class Model:
         self._set_mode(train)
         points = self.parameters if parameters is None else parameters
         method = self._one_by_one if self.one_by_one else self._at_once
-        buffers = {} if update_statistics else {name: buffer.clone() for name, buffer in self.buffers().items()}
+        if buffers is not None and not update_statistics:
+            buffers = _copies(buffers)
+        kept = None if buffers is None and update_statistics else _copies(self.buffers())
         losses = out.new_empty(len(batches.sizes))
         for first, run in batches.equal_runs():
             workers = slice(first, first + len(run.sizes))
             own = points[workers] if points.dim() == 2 else points
+            own_buffers = None if buffers is None else {name: rows[workers] for name, rows in buffers.items()}
             numbers = range(workers.start, workers.stop)
-            losses[workers] = method(run, loss, out[workers], own, numbers, seeds)
-        for name, kept in buffers.items():
-            self.buffers()[name].copy_(kept)
+            losses[workers] = method(run, loss, out[workers], own, own_buffers, numbers, seeds)
+        if kept is not None:
+            self._load_buffers(kept)
         with torch.no_grad():
             loss.add_regularisation(points, out, losses)
         return losses
@@ -154,12 +187,13 @@ class Model:
         loss: Loss,
         train: bool = True,
         own_rows: bool = False,
+        own_buffers: bool = False,
         sizes: Mapping[str, int] = MappingProxyType({}),
     ) -> None:
         """Try the model on a few samples, and decide whether gradients can be computed for all workers at once.
 
-        They can if, on these samples, that gives the same gradients, losses and running statistics as a loop over two
-        workers, up to rounding. The model is left as it was.
+        They can if, on these samples, that gives the same gradients, losses and buffers as a loop over two workers, up
+        to rounding. The model is left as it was.
 
         Args:
             inputs: at least four samples.
@@ -167,6 +201,7 @@ class Model:
             loss: what will be minimised.
             train: the mode in which gradients will be computed.
             own_rows: whether they will be computed at parameters of each worker's own.
+            own_buffers: whether they will be computed with buffers of each worker's own.
             sizes: how many samples batches will have, by what an error says of them; those of less than half of the
                 samples given are tried.
 
@@ -177,14 +212,17 @@ class Model:
         half = len(inputs) // 2
         batches = Batches(inputs[: 2 * half], targets[: 2 * half], (half, half))
         points = torch.stack([self.parameters, 1.01 * self.parameters]) if own_rows else self.parameters
-        before = self.state_dict()
+        buffers = self.node_buffers(2) if own_buffers else None
+        if buffers is not None:
+            for name in self._layout.statistics.values():
+                buffers[name][1] += 1
         self._set_mode(train)
-        one_by_one = self._reference(batches, loss, points, before)
+        one_by_one = self._reference(batches, loss, points, buffers)
         for what, size in sizes.items():
             few = Batches(inputs[: 2 * size], targets[: 2 * size], (size, size))
             try:
                 if size < half:
-                    self._try(self._one_by_one, few, loss, points, before)
+                    self._try(self._one_by_one, few, loss, points, buffers)
             except TORCH_ERRORS as error:
                 raise UserError(
                     f"{what} of {size}, on which this model cannot be trained ({one_line(error)}); choose another size"
@@ -192,15 +230,22 @@ class Model:
         random_state = _random_state(inputs.device)
         try:
             with torch.random.fork_rng(devices=[inputs.device] if inputs.is_cuda else []):
-                at_once = self._try(self._at_once, batches, loss, points, before)
+                at_once = self._try(self._at_once, batches, loss, points, buffers)
                 draws = not torch.equal(_random_state(inputs.device), random_state)
         except (*TORCH_ERRORS, NotBatchableError) as error:
             self.one_by_one = one_line(error)
             return
-        same = all(_close(x, y) for x, y in zip(one_by_one, at_once, strict=True))
-        self.one_by_one = "it draws random numbers of its own" if draws else "" if same else "it mixes samples"
+        same = [_close(x, y) for x, y in zip(one_by_one, at_once, strict=True)]
+        if draws:
+            self.one_by_one = "it draws random numbers of its own"
+        elif not all(same[:3]):  # both gradients, and losses
+            self.one_by_one = "it mixes samples"
+        else:
+            self.one_by_one = "" if all(same) else "it changes buffers that are no running statistics"
 
-    def _reference(self, batches: Batches, loss: Loss, points: Tensor, before: dict) -> list[Tensor]:
+    def _reference(
+        self, batches: Batches, loss: Loss, points: Tensor, buffers: Mapping[str, Tensor] | None
+    ) -> list[Tensor]:
         """Return what a loop over workers gives, see `_try`; find out on the way whether the module changes inputs."""
         expendable = replace(batches, inputs=batches.inputs.clone())
         try:
@@ -208,9 +253,9 @@ class Model:
                 warnings.simplefilter("ignore")  # torch's advice on losses
                 warnings.filterwarnings("error", message="Using a target size")  # torch would broadcast
                 self.changes_inputs = False
-                self._try(self._one_by_one, expendable, loss, points, before)
+                self._try(self._one_by_one, expendable, loss, points, buffers)
                 self.changes_inputs = not torch.equal(expendable.inputs, batches.inputs)
-                return self._try(self._one_by_one, batches, loss, points, before)
+                return self._try(self._one_by_one, batches, loss, points, buffers)
         except (*TORCH_ERRORS, UserWarning) as error:
             raise UserError(
                 f"--model, --loss: the model cannot be trained with this loss on inputs of shape "
@@ -219,13 +264,20 @@ class Model:
             ) from error
 
     def _try(
-        self, method: Callable[..., Tensor], batches: Batches, loss: Loss, points: Tensor, before: dict
+        self,
+        method: Callable[..., Tensor],
+        batches: Batches,
+        loss: Loss,
+        points: Tensor,
+        buffers: Mapping[str, Tensor] | None,
     ) -> list[Tensor]:
         """Return gradients, losses and buffers that a method leaves, and restore the model."""
+        before, own_buffers = self.state_dict(), None if buffers is None else _copies(buffers)
         gradients = self.parameters.new_empty(2, self.d)
         try:
-            losses = method(batches, loss, gradients, points, range(2), lambda worker: worker)
-            return [*gradients, losses, *self.state_dict()["buffers"].values()]
+            losses = method(batches, loss, gradients, points, own_buffers, range(2), lambda worker: worker)
+            left = self.state_dict()["buffers"] if own_buffers is None else own_buffers
+            return [*gradients, losses, *left.values()]
         finally:
             self.load_state_dict(before)
 
@@ -239,11 +291,12 @@ class Model:
         loss: Loss,
         out: Tensor,
         parameters: Tensor,
+        buffers: Mapping[str, Tensor] | None,
         workers: range,
         seeds: NoiseSeeds,
     ) -> Tensor:
         """Compute gradients of batches of one size in one pass, see `per_worker`."""
-        one_pass = WorkerPass(self._layout, out, parameters, workers, seeds)
+        one_pass = WorkerPass(self._layout, out, parameters, buffers, workers, seeds)
         with one_pass:
             outputs = self._forward(batches.inputs)
         losses = loss.per_worker(outputs, batches.targets, len(workers))
@@ -257,6 +310,7 @@ class Model:
         loss: Loss,
         out: Tensor,
         parameters: Tensor,
+        buffers: Mapping[str, Tensor] | None,
         workers: range,
         seeds: NoiseSeeds,
     ) -> Tensor:
@@ -265,7 +319,8 @@ class Model:
         losses = []
         pairs = zip(batches.inputs.split(batches.sizes), batches.targets.split(batches.sizes), strict=True)
         for i, (inputs, targets) in enumerate(pairs):
-            self.parameters.copy_(parameters[i] if parameters.dim() == 2 else parameters)
+            own_buffers = None if buffers is None else {name: rows[i] for name, rows in buffers.items()}
+            self.load(parameters[i] if parameters.dim() == 2 else parameters, own_buffers)
             devices = [inputs.device] if inputs.is_cuda else []
             with torch.random.fork_rng(devices=devices), Dropout(workers[i : i + 1], seeds):
                 torch.manual_seed(seeds(workers[i]))  # of all that is random but not dropout
@@ -273,8 +328,25 @@ class Model:
                 found = torch.autograd.grad(value, trained, materialize_grads=True)
             torch.cat([gradient.flatten() for gradient in found], out=out[i])
             losses.append(value.detach())
+            if own_buffers is not None:
+                for name, buffer in self.buffers().items():
+                    own_buffers[name].copy_(buffer)
         self.parameters.copy_(before)
         return torch.stack(losses)
+
+
+class _ValueCounter(TorchFunctionMode):
+    """Counts the values that functions return, while inside."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.values = 0
+
+    def __torch_function__(self, func: Callable, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if isinstance(result, Tensor):
+            self.values += result.numel()
+        return result
 
 
 def _flatten(module: nn.Module) -> Tensor:
@@ -288,6 +360,10 @@ def _flatten(module: nn.Module) -> Tensor:
     for parameter, part in zip(parameters, flat.split([p.numel() for p in parameters]), strict=True):
         parameter.data = part.view(parameter.shape)
     return flat
+
+
+def _copies(buffers: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: buffer.clone() for name, buffer in buffers.items()}
 
 
 def _random_state(device: torch.device) -> Tensor:

@@ -9,7 +9,7 @@ A module that mixes samples elsewhere, or uses parameters in other operations, c
 `NotBatchableError`, or its result differs from a loop over workers, for which `Model.prepare` looks.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -83,6 +83,9 @@ class Layout:
         layers = [layer for layer in module.modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm)]
         self.batch_norms = {id(layer.running_mean): layer for layer in layers if layer.running_mean is not None}
         self.counters = {id(layer.num_batches_tracked) for layer in self.batch_norms.values()}
+        variances = {id(layer.running_var) for layer in self.batch_norms.values()}
+        statistics = self.batch_norms.keys() | variances | self.counters
+        self.statistics = {id(buffer): name for name, buffer in module.named_buffers() if id(buffer) in statistics}
 
     def view(self, vectors: Tensor, parameter: Tensor) -> Tensor:
         """Return a parameter's part of (…, d) as (…, *shape)."""
@@ -97,6 +100,7 @@ class WorkerPass(Dropout):
         layout: of the module that the caller runs under this mode.
         gradients: (h, d), written to by the backward pass.
         parameters: (d,), or (h, d) for one row per worker.
+        buffers: of each worker, (h, *shape) by name, of which batch normalisation uses its own; None: the module's.
         workers: which workers these are.
         seeds: of each worker's dropout.
     """
@@ -106,6 +110,7 @@ class WorkerPass(Dropout):
         layout: Layout,
         gradients: Tensor,
         parameters: Tensor,
+        buffers: Mapping[str, Tensor] | None,
         workers: range,
         seeds: NoiseSeeds,
     ) -> None:
@@ -113,6 +118,7 @@ class WorkerPass(Dropout):
         self.layout = layout
         self.gradients = gradients
         self.parameters = parameters
+        self.buffers = buffers
         self.workers = len(workers)
         self.own_rows = parameters.dim() == 2
         self.met: set[int] = set()
@@ -124,6 +130,8 @@ class WorkerPass(Dropout):
         if replacement is not None:
             return replacement(self, *args, **kwargs)
         if func == Tensor.add_ and id(args[0]) in self.layout.counters:
+            if self.buffers is not None:
+                self.buffers[self.layout.statistics[id(args[0])]].add_(1)
             return args[0].add_(self.workers)
         result = super().__torch_function__(func, types, args, kwargs)
         if _holds_tensor(result) and any(id(arg) in self.layout.places for arg in _flat((*args, *kwargs.values()))):
@@ -196,17 +204,28 @@ class WorkerPass(Dropout):
     ) -> Tensor:
         """Stand for `F.batch_norm`: in training, each worker's batch by its own statistics, in the workers' order."""
         self.meet(*(p for p in (weight, bias) if p is not None))
-        if training:
-            layer = self.layout.batch_norms.get(id(running_mean))
+        layer = self.layout.batch_norms.get(id(running_mean))
+        if training or self.buffers is not None:
+            means, variances = self.running(running_mean), self.running(running_var)
             normalised = []
             for i, part in enumerate(input.chunk(self.workers)):
-                if layer is not None and layer.momentum is None:  # a plain mean over all batches so far
-                    momentum = 1 / (int(layer.num_batches_tracked) - self.workers + i + 1)
-                normalised.append(F.batch_norm(part, running_mean, running_var, None, None, True, momentum, eps))
+                if training and layer is not None and layer.momentum is None:  # a plain mean over all batches so far
+                    momentum = 1 / self.batches_tracked(layer.num_batches_tracked, i)
+                normalised.append(F.batch_norm(part, means[i], variances[i], None, None, training, momentum, eps))
             input = torch.cat(normalised)
         else:
             input = F.batch_norm(input, running_mean, running_var, None, None, False, momentum, eps)
         return input if weight is None else _Affine.apply(self, input, weight, bias)
+
+    def running(self, statistic: Tensor | None) -> Sequence[Tensor | None]:
+        """Return where each worker finds a running statistic: in its row, or all of them in the module."""
+        name = self.layout.statistics.get(id(statistic))
+        return [statistic] * self.workers if self.buffers is None or name is None else self.buffers[name].unbind()
+
+    def batches_tracked(self, counter: Tensor, worker: int) -> int:
+        """Return how many batches a worker's running statistics are of, this one included."""
+        later = self.workers - 1 - worker if self.buffers is None else 0  # the module's counter is ahead of its turn
+        return int(self.running(counter)[worker]) - later
 
 
 REPLACEMENTS: dict[Callable, Callable] = {

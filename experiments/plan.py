@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import os
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -88,7 +89,7 @@ def _defect(folder: Path, config: RunConfig, devices: Collection[str]) -> str | 
     """Return why a finished folder is not the result of a configuration; None if it is."""
     try:
         fields = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        fields.pop("environment", None)
+        environment = fields.pop("environment", None) or {}
         stored = RunConfig.from_dict(fields)
     except (OSError, ValueError, TypeError, AttributeError) as error:  # a UserError is a ValueError
         return f"unreadable config.json ({one_line(error)})"
@@ -99,9 +100,12 @@ def _defect(folder: Path, config: RunConfig, devices: Collection[str]) -> str | 
             for name in differences
         )
         return f"has {flags}"
-    expected = {"study": config.nb_steps - 1 if config.nb_for_study else None}
+    steps = (
+        config.nb_steps if config.stop_below is None else min(environment.get("stopped_at", math.inf), config.nb_steps)
+    )
+    expected = {"study": steps - 1 if config.nb_for_study else None}
     delta = config.evaluation_delta
-    expected["eval"] = config.nb_steps // delta * delta if delta else None
+    expected["eval"] = steps // delta * delta if delta else None
     for file, step in expected.items():
         if step is not None and step >= 0 and (last := _last_step(folder / file)) != step:
             return f"{file} ends at step {last} instead of {step}"

@@ -1,4 +1,4 @@
-"""What poisoners train on: batches of their own stream, changed by the attack."""
+"""What poisoners train on: batches of streams of their own, changed by the attack."""
 
 import dataclasses
 from typing import Any
@@ -7,30 +7,40 @@ import torch
 
 from attacks import Attack
 from experiments.batches import Batches
-from experiments.datasets import Data
-from experiments.sampling import SampleStream
+from experiments.worker_streams import Workers, WorkerStream
 
 
-class PoisonedStream(SampleStream):
+class PoisonedStream(WorkerStream):
     """A stream whose batches an attack poisons.
 
     Args:
-        data: of the run.
-        seed: of the run.
+        stream: of the poisoners.
+        num_outputs: of the data.
         attack: one that poisons.
         arguments: of the attack.
         generator: of the attack.
     """
 
     def __init__(
-        self, data: Data, seed: int, attack: type[Attack], arguments: dict[str, Any], generator: torch.Generator
+        self,
+        stream: WorkerStream,
+        num_outputs: int,
+        attack: type[Attack],
+        arguments: dict[str, Any],
+        generator: torch.Generator,
     ) -> None:
-        super().__init__(data.train, seed, "poison", data.augmentation)
+        self.samples = stream.samples
+        self._stream = stream
         self._attack = attack
-        self._arguments = {**arguments, "num_classes": max(data.num_outputs, 2), "generator": generator}
+        self._arguments = {**arguments, "num_classes": max(num_outputs, 2), "generator": generator}
 
-    def gather(self, indices: torch.Tensor, sizes: tuple[int, ...]) -> Batches:
-        """Return the samples of these indices as batches of these sizes, augmented and poisoned."""
-        batches = super().gather(indices, sizes)
+    def take(self, batch_size: int, count: int = 1, workers: Workers | None = None) -> Batches:
+        batches = self._stream.take(batch_size, count, workers)
         inputs, targets = self._attack.poison(batches.inputs, batches.targets, **self._arguments)
         return dataclasses.replace(batches, inputs=inputs, targets=targets)
+
+    def state_dict(self) -> dict[str, Any]:
+        return self._stream.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._stream.load_state_dict(state)

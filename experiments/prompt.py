@@ -5,7 +5,7 @@ import signal
 
 from experiments.config import RunConfig
 from experiments.interruption import Interruption
-from experiments.server import ServerSimulation
+from experiments.simulation import Simulation
 
 BANNER = (
     "step {step}: Python, with simulation, model and config. Ctrl-D goes on, stop() ends the run after a checkpoint."
@@ -22,7 +22,7 @@ class _Prompt(code.InteractiveConsole):
             raise EOFError from None
 
 
-def ask(simulation: ServerSimulation, config: RunConfig, interruption: Interruption) -> None:
+def ask(simulation: Simulation, config: RunConfig, interruption: Interruption) -> None:
     """Give the user a Python prompt; changing what the run depends on there changes its results."""
 
     def stop() -> None:

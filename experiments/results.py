@@ -13,11 +13,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, TextIO
 
-from experiments.metrics import COLUMNS
 from tools.console import make_tree, render
 from tools.errors import UserError
-
-EVALUATION_COLUMNS = ("Step number", "Cross-accuracy")
 
 
 class BusyFolderError(UserError):
@@ -108,13 +105,13 @@ class ResultDirectory:
         (self.pending / "config").write_text(render(make_tree(title, groups)) + "\n", encoding="utf-8")
         (self.pending / "config.json").write_text(json.dumps(fields, indent=2) + "\n", encoding="utf-8")
 
-    def write_study(self, rows: Iterable[tuple[float, ...]]) -> None:
-        """Append rows to `study`."""
-        self._write("study", COLUMNS, (_format(*row[:2], floats=row[2:]) for row in rows))
+    def write_study(self, columns: tuple[str, ...], rows: Iterable[tuple[float, ...]]) -> None:
+        """Append rows to `study`, each of a step and a number of points, then measurements."""
+        self._write("study", columns, (_format(*row[:2], floats=row[2:]) for row in rows))
 
-    def write_evaluation(self, step: int, accuracy: float) -> None:
-        """Append a row to `eval`."""
-        self._write("eval", EVALUATION_COLUMNS, [_format(step, floats=(accuracy,))])
+    def write_evaluation(self, step: int, columns: tuple[str, ...], values: tuple[float, ...]) -> None:
+        """Append a row to `eval`, whose columns after the step are these."""
+        self._write("eval", ("Step number", *columns), [_format(step, floats=values)])
 
     def _write(self, name: str, columns: tuple[str, ...], lines: Iterable[str]) -> None:
         if name not in self._files:

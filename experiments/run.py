@@ -25,9 +25,12 @@ from experiments.datasets import Data
 from experiments.environment import choose_seed, describe, on_this_machine, settings
 from experiments.event_files import EventFiles, check_tensorboard
 from experiments.interruption import Interrupted, Interruption
+from experiments.network_simulation import NetworkSimulation
 from experiments.prompt import ask
 from experiments.results import ResultDirectory, unwritable
 from experiments.server import ServerSimulation
+from experiments.shards import write_partition
+from experiments.simulation import Simulation
 from tools.console import Console, duration, make_tree
 from tools.errors import UserError, one_line
 
@@ -76,9 +79,9 @@ def run(config: RunConfig, console: Console, load: Callable[[RunConfig], Data] =
             return results.folder
 
 
-def _build(config: RunConfig, data: Data, seed: int) -> ServerSimulation:
+def _build(config: RunConfig, data: Data, seed: int) -> Simulation:
     try:
-        return ServerSimulation(config, data, seed)
+        return (ServerSimulation if config.has_server else NetworkSimulation)(config, data, seed)
     except (MemoryError, RuntimeError) as error:
         if not isinstance(error, MemoryError) and not any(words in str(error) for words in TOO_LARGE):
             raise
@@ -95,7 +98,7 @@ class _Training:
         self,
         config: RunConfig,
         seed: int,
-        simulation: ServerSimulation,
+        simulation: Simulation,
         results: ResultDirectory,
         console: Console,
         interruption: Interruption,
@@ -133,13 +136,13 @@ class _Training:
             raise
 
     def _introduce(self) -> None:
-        environment = describe(self.config, self.seed)
-        groups = describe_config(self.config, self.simulation, environment)
-        title = self.results.folder.name
-        self.console.show(make_tree(title, groups))
-        self.results.write_config(title, groups, {**self.config.to_dict(), "environment": environment})
+        self.console.show(make_tree(self.results.folder.name, self._write_config()))
         if self.simulation.metrics is not None:
-            self.results.write_study([])  # the header, even of a run of no steps
+            self.results.write_study(self.simulation.metrics.columns, [])  # the header, even of a run of no steps
+        if self.simulation.shards is not None:
+            byzantine = self.simulation.nodes()[self.simulation.h :]
+            targets = self.simulation.data.train.targets
+            write_partition(self.results.pending / "partition.csv", self.simulation.shards, targets, byzantine)
         if self.simulation.model.one_by_one:
             self.console.say(f"gradients are computed one worker after another: {self.simulation.model.one_by_one}")
         if self.config.attack is not None and self.simulation.f == 0:
@@ -148,6 +151,14 @@ class _Training:
             attack, arguments = self.config.attack_and_arguments()
             if notice := attack.notice(h=self.simulation.h, f=self.simulation.f, **arguments):
                 self.console.say(notice)
+
+    def _write_config(self, **more: int) -> dict[str, dict[str, Any]]:
+        """Write the configuration and what is noted about the run, and return both in groups."""
+        environment = describe(self.config, self.seed) | more
+        groups = describe_config(self.config, self.simulation, environment)
+        fields = {**self.config.to_dict(), "environment": environment}
+        self.results.write_config(self.results.folder.name, groups, fields)
+        return groups
 
     def _loop(self) -> None:
         config, simulation = self.config, self.simulation
@@ -166,7 +177,7 @@ class _Training:
             # After all that may end the run here: its continuation evaluates at this step, from the same test stream
             if config.evaluation_delta and step % config.evaluation_delta == 0:
                 self._evaluate()
-            if step >= self.last:
+            if step >= self.last or simulation.stopped:
                 return
             simulation.step()
             metrics = simulation.metrics
@@ -174,13 +185,13 @@ class _Training:
                 self._flush()
 
     def _evaluate(self) -> None:
-        accuracy = self.simulation.evaluate()
-        self.accuracies.append(accuracy)
+        values = self.simulation.evaluate()
+        self.accuracies.append(values[0])
         self._flush()
-        step = self.simulation.step_index
-        self.results.write_evaluation(step, accuracy)
+        step, columns = self.simulation.step_index, self.simulation.evaluation_columns
+        self.results.write_evaluation(step, columns, values)
         if self.events:
-            self.events.write_evaluation(step, accuracy)
+            self.events.write_evaluation(step, columns, values)
         if not self.console.is_terminal:
             self.console.say(self._line())
 
@@ -188,9 +199,9 @@ class _Training:
         """Write out what was measured, and show where the run is."""
         if self.simulation.metrics is not None:
             rows = self.simulation.metrics.flush()
-            self.results.write_study(rows)
+            self.results.write_study(self.simulation.metrics.columns, rows)
             if self.events:
-                self.events.write_study(rows)
+                self.events.write_study(self.simulation.metrics.columns, rows)
             losses = [row[2] for row in rows]
         else:
             losses = [float(self.simulation.loss)] if self.simulation.step_index > self.first else []
@@ -241,6 +252,10 @@ class _Training:
             self.events.close()
 
     def _conclude(self) -> None:
+        if self.simulation.stopped:
+            step = self.simulation.step_index
+            self.console.say(f"stopped at step {step}: it moved no parameters by {self.config.stop_below:g} or more")
+            self._write_config(stopped_at=step)
         if self.accuracies:
             final, best = self.accuracies[-1], max(self.accuracies)
             self.console.say(f"final accuracy {final:.4f}, maximum {best:.4f}")
@@ -248,7 +263,7 @@ class _Training:
 
 
 def describe_config(
-    config: RunConfig, simulation: ServerSimulation, environment: dict[str, Any]
+    config: RunConfig, simulation: Simulation, environment: dict[str, Any]
 ) -> dict[str, dict[str, Any]]:
     """Return what a person wants to know about a run, in groups: its flags, and what follows from them."""
     groups: dict[str, dict[str, Any]] = {}
@@ -258,6 +273,7 @@ def describe_config(
         value = getattr(config, field.name)
         if value is not None and value != {}:
             group[field.name.replace("_", "-")] = value
+    groups |= simulation.introduction()
     train, test = len(simulation.data.train), len(simulation.data.test)
     groups["environment"] = {
         "model": f"{simulation.model.d:,} parameters",

@@ -1,10 +1,11 @@
 """Sampled gradients: what honest workers compute from their batches, clipped, before any momentum."""
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
 from experiments.batches import Batches
-from experiments.config import RunConfig
 from experiments.losses import Loss
 from experiments.model import Model
 from experiments.per_worker import NoiseSeeds
@@ -15,17 +16,23 @@ class WorkerGradients:
     """Computes the sampled gradients of a run.
 
     Args:
-        config: batch size, local steps, clipping and training mode.
         model: its parameters are θ unless other points are given.
         loss: what is minimised.
         seed: the seed really used.
+        local_steps: SGD steps that make one gradient.
+        longest: norm to which gradients, of each local step, are clipped; None: not at all.
+        train: the mode of batch normalisation and dropout.
     """
 
-    def __init__(self, config: RunConfig, model: Model, loss: Loss, seed: int) -> None:
-        self.config = config
+    def __init__(
+        self, model: Model, loss: Loss, seed: int, *, local_steps: int = 1, longest: float | None = None, train: bool
+    ) -> None:
         self.model = model
         self.loss = loss
         self.seed = seed
+        self.local_steps = local_steps
+        self.longest = longest
+        self.train = train
 
     def __call__(
         self,
@@ -37,6 +44,7 @@ class WorkerGradients:
         step: int,
         rate: float,
         update_statistics: bool = True,
+        buffers: Mapping[str, Tensor] | None = None,
     ) -> Tensor:
         """Compute the clipped gradients of k consecutive workers.
 
@@ -50,6 +58,7 @@ class WorkerGradients:
             step: of the run.
             rate: η of the local steps.
             update_statistics: whether running statistics of batch normalisation change.
+            buffers: of each worker's own model, (k, …) by name; None: those of the module.
 
         Returns:
             Losses (k,), averaged over local steps.
@@ -58,33 +67,40 @@ class WorkerGradients:
         def noise(local_step: int) -> NoiseSeeds:
             return lambda worker: derive_seed(self.seed, "noise", step, first + worker, local_step)
 
-        local_steps = self.config.nb_local_steps
-        if local_steps == 1:
-            return self._once(batches, out, points, noise(0), update_statistics)
+        if self.local_steps == 1:
+            return self._once(batches, out, points, noise(0), update_statistics, buffers)
         start = self.model.parameters if points is None else points
         positions = start.expand_as(out).clone()
         gradients, losses = torch.empty_like(out), []
         out.zero_()
-        for k in range(local_steps):
-            losses.append(self._once(batches.every(local_steps, k), gradients, positions, noise(k), update_statistics))
+        for k in range(self.local_steps):
+            part = batches.every(self.local_steps, k)
+            losses.append(self._once(part, gradients, positions, noise(k), update_statistics, buffers))
             out += gradients
             positions.sub_(gradients, alpha=rate)
         return torch.stack(losses).mean(dim=0)
 
     def _once(
-        self, batches: Batches, out: Tensor, points: Tensor | None, seeds: NoiseSeeds, update_statistics: bool
+        self,
+        batches: Batches,
+        out: Tensor,
+        points: Tensor | None,
+        seeds: NoiseSeeds,
+        update_statistics: bool,
+        buffers: Mapping[str, Tensor] | None,
     ) -> Tensor:
         losses = self.model.gradients(
             batches,
             self.loss,
             out=out,
             parameters=points,
-            train=self.config.train_mode == "train",
+            train=self.train,
             seeds=seeds,
             update_statistics=update_statistics,
+            buffers=buffers,
         )
-        if self.config.gradient_clip is not None:
-            clip(out, self.config.gradient_clip)
+        if self.longest is not None:
+            clip(out, self.longest)
         return losses
 
 

@@ -25,9 +25,12 @@ def ratio_columns() -> list[str]:
 def bound_of(config: Mapping[str, Any]) -> float | None:
     """Return the bound on deviation / norm for a run's rule, n and f; None if none is known.
 
-    None is known for a mixture of rules, nor for what a pre-aggregator leaves of the honest vectors.
+    None is known for a mixture of rules, nor for what a pre-aggregator leaves of the honest vectors, nor where the rule
+    does not see the vectors of all n workers: without a server, or if only some take part in a step.
     """
     if config.get("gars") or config.get("pre_gar"):
+        return None
+    if config.get("topology", "server") != "server" or config.get("participation", 1) != 1:
         return None
     rule, n, f = (config.get(name) for name in ("gar", "nb_workers", "nb_decl_byz"))
     if not isinstance(rule, str) or not isinstance(n, int) or not isinstance(f, int):

@@ -8,6 +8,7 @@ from pathlib import Path
 from studies import gallery
 from studies.frame import Study
 from studies.tables import FORMATS
+from tools.arguments import parse_pairs
 from tools.console import warnings_as_lines
 from tools.errors import UserError, one_line
 
@@ -16,6 +17,7 @@ EXAMPLES = """examples:
   python3 study.py table results-data --only 'mnist-*' --columns gar,momentum_at,accuracy_max --format latex
   python3 study.py table results-data --over seed,learning_rate --format csv -o accuracies.csv
   python3 study.py plot results-data -o results-plot --only '*-krum-*'
+  python3 study.py topology ring --nodes 20 --byzantine 3 -o ring.png
 
 As a library: import study, see docs/study.md."""
 
@@ -24,7 +26,7 @@ def make_parser() -> argparse.ArgumentParser:
     """Return the parser; every command has a function `run` of the parsed arguments."""
     parser = argparse.ArgumentParser(
         prog="study.py",
-        description="Tables and figures of the runs in a folder of result directories.",
+        description="Tables and figures of the runs in a folder of result directories; drawings of topologies.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -58,6 +60,22 @@ def make_parser() -> argparse.ArgumentParser:
         "-o", "--output", metavar="FOLDER", default="results-plot", help="where to write (default: results-plot)"
     )
     plot.set_defaults(run=_plot)
+
+    topology = commands.add_parser(
+        "topology", help="drawing of who hears whom", description="Drawing of who hears whom, and who is Byzantine."
+    )
+    topology.add_argument("name", metavar="NAME", help="as --topology of attack.py")
+    topology.add_argument("--nodes", type=int, metavar="N", default=11, help="how many there are (default: 11)")
+    topology.add_argument("--byzantine", type=int, metavar="F", default=0, help="how many attack (default: 0)")
+    topology.add_argument(
+        "--topology-args", nargs="*", metavar="key:value", default=[], help="as of attack.py, such as byzantine:random"
+    )
+    topology.add_argument("--seed", type=int, metavar="N", default=1, help="of the run (default: 1)")
+    topology.add_argument("--step", type=int, metavar="N", default=0, help="round, of graphs that vary (default: 0)")
+    topology.add_argument(
+        "-o", "--output", metavar="FILE", help="where to write: .png, .pdf or .svg (default: NAME.png)"
+    )
+    topology.set_defaults(run=_topology)
     return parser
 
 
@@ -95,6 +113,26 @@ def _table(arguments: argparse.Namespace) -> None:
 def _plot(arguments: argparse.Namespace) -> None:
     for path in gallery.save(_read(arguments), Path(arguments.output)):
         print(path, flush=True)
+
+
+def _topology(arguments: argparse.Namespace) -> None:
+    from studies.topology import draw_topology, save_topology  # the other commands need no networkx
+
+    try:
+        topology_args = parse_pairs(arguments.topology_args)
+    except UserError as error:
+        raise UserError(f"--topology-args: {error}") from None
+    figure = draw_topology(
+        arguments.name,
+        topology_args,
+        nodes=arguments.nodes,
+        byzantine=arguments.byzantine,
+        seed=arguments.seed,
+        step=arguments.step,
+    )
+    path = Path(arguments.output or f"{arguments.name}.png")
+    save_topology(figure, path)
+    print(path, flush=True)
 
 
 def _read(arguments: argparse.Namespace) -> Study:

@@ -15,7 +15,7 @@ import pandas
 
 from studies import figures, grouping, tables
 from studies.session import Session
-from studies.summary import summarise
+from studies.summary import NODES, summarise
 from studies.wording import title_of, words_for
 from tools.errors import UserError
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 MEASURED = (
     *("steps", "accuracy_final", "accuracy_max", "accuracy_max_step", "accuracy_last", "loss_final"),
-    *("ratio_bound", "ratio_sampled", "ratio_honest", "seconds"),
+    *("ratio_bound", "ratio_sampled", "ratio_honest", "seconds", *NODES),
 )
 """Columns that say what a run came to."""
 ENVIRONMENT = ("python", "torch", "commit", "device", "threads", "seed")

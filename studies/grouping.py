@@ -24,8 +24,9 @@ UNDECIDING = frozenset(
 )
 """Fields of a configuration that change no number of the results, or are told by others."""
 LEADING = (
-    *("dataset", "dataset_args", "model", "model_args", "attack", "attack_args", "pre_gar", "pre_gar_args", "gar"),
-    *("gar_args", "nb_workers", "nb_decl_byz", "nb_real_byz", "learning_rate", "momentum_at", "momentum_nesterov"),
+    *("dataset", "dataset_args", "partition", "partition_args", "model", "model_args", "attack", "attack_args"),
+    *("topology", "topology_args", "protocol", "protocol_args", "pre_gar", "pre_gar_args", "gar", "gar_args"),
+    *("nb_workers", "nb_decl_byz", "nb_real_byz", "learning_rate", "momentum_at", "momentum_nesterov"),
 )
 """Fields by which people tell runs apart, in the order in which they are shown."""
 CONFIDENCE = 0.95

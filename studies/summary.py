@@ -12,17 +12,25 @@ from studies.bounds import KINDS, LOSS, bound_of, ratio_columns, share_held
 from studies.files import UnreadableFileError, read_config, read_seconds, read_table
 
 CACHE = ".summary.json"
-FORMAT = 1
+FORMAT = 2
 """To be raised with every change of what is kept or of how it is computed."""
 ACCURACY = "Cross-accuracy"
+NODES = {
+    "node_minimum_final": "Node minimum",
+    "node_maximum_final": "Node maximum",
+    "node_deviation_final": "Node deviation",
+    "averaged_model_final": "Averaged model",
+}
+"""Numbers of a summary that are last values of columns of `eval`, where nodes have models of their own."""
 
 
 def summarise(folder: Path) -> tuple[dict[str, Any], list[str]]:
     """Return a run's summary and what was wrong with its files.
 
     The summary has `config`, as config.json has it; `evaluations`, the pairs of step and accuracy; and the numbers
-    `steps`, `loss_final`, `ratio_bound`, `ratio_sampled`, `ratio_honest` and `seconds`. What no file tells is NaN. It
-    comes from the cache unless a file changed since. Runs with something wrong are not cached, so as to complain again.
+    `steps`, `loss_final`, `ratio_bound`, `ratio_sampled`, `ratio_honest`, `seconds` and those of `NODES`. What no file
+    tells is NaN. It comes from the cache unless a file changed since. Runs with something wrong are not cached, so as
+    to complain again.
     """
     state = _state(folder)
     if (known := _from_cache(folder, state)) is not None:
@@ -53,8 +61,12 @@ def wanted(name: str, config: Mapping[str, Any]) -> bool:
 
 
 def _read_evaluations(folder: Path, _: Mapping[str, Any]) -> dict[str, Any]:
-    accuracies = read_table(folder / "eval", [ACCURACY])[ACCURACY]
-    return {"evaluations": [[int(step), float(accuracy)] for step, accuracy in accuracies.items()]}
+    table = read_table(folder / "eval")
+    if ACCURACY not in table:
+        read_table(folder / "eval", [ACCURACY])  # which complains
+    evaluations = [[int(step), float(accuracy)] for step, accuracy in table[ACCURACY].items()]
+    last = {name: float(table[column].iloc[-1]) for name, column in NODES.items() if column in table and len(table)}
+    return {"evaluations": evaluations, **last}
 
 
 def _read_study(folder: Path, config: Mapping[str, Any]) -> dict[str, Any]:
@@ -73,7 +85,7 @@ _READERS: dict[str, Callable[[Path, Mapping[str, Any]], dict[str, Any]]] = {
     "study": _read_study,
     "timing": lambda folder, _: {"seconds": read_seconds(folder)},
 }
-_NUMBERS = ("steps", "loss_final", "ratio_bound", "ratio_sampled", "ratio_honest", "seconds")
+_NUMBERS = ("steps", "loss_final", "ratio_bound", "ratio_sampled", "ratio_honest", "seconds", *NODES)
 _BLANK: dict[str, Any] = {"evaluations": [], **dict.fromkeys(_NUMBERS, math.nan)}
 
 

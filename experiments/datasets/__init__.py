@@ -59,19 +59,35 @@ class Augmentation:
         Args:
             generator: on the CPU, so that every device draws the same.
         """
+        samples, shifts, mirrored = len(images), None, None
+        if self.crop:
+            shifts = torch.randint(2 * self.crop + 1, (2, samples), generator=generator)
+        if self.flip:
+            mirrored = torch.rand(samples, generator=generator) < 0.5
+        return self._change(images, shifts, mirrored)
+
+    def change(self, images: Tensor, numbers: Tensor) -> Tensor:
+        """Return images (samples, C, H, W), changed as random numbers say; may write to those given.
+
+        Args:
+            numbers: (3, samples) from 0 to 1, without 1, in float64 on the CPU: for top, left and side.
+        """
+        return self._change(images, (numbers[:2] * (2 * self.crop + 1)).long(), numbers[2] < 0.5)
+
+    def _change(self, images: Tensor, shifts: Tensor | None, mirrored: Tensor | None) -> Tensor:
         samples, channels, height, width = images.shape
         if self.crop:
             fill = images.new_tensor(self.fill).view(1, channels, 1, 1)
             side = 2 * self.crop
             padded = fill.expand(samples, channels, height + side, width + side).clone()
             padded[..., self.crop : self.crop + height, self.crop : self.crop + width] = images
-            top, left = torch.randint(side + 1, (2, samples, 1), generator=generator).to(images.device)
+            top, left = shifts.unsqueeze(2).to(images.device)
             rows = (top + torch.arange(height, device=images.device)).unsqueeze(2)
             columns = (left + torch.arange(width, device=images.device)).unsqueeze(1)
             every = torch.arange(samples, device=images.device).view(-1, 1, 1)
             images = padded.permute(0, 2, 3, 1)[every, rows, columns].permute(0, 3, 1, 2)
         if self.flip:
-            chosen = (torch.rand(samples, generator=generator) < 0.5).nonzero().squeeze(1).to(images.device)
+            chosen = mirrored.nonzero().squeeze(1).to(images.device)
             images = images.index_copy_(0, chosen, images.index_select(0, chosen).flip(-1))
         return images
 

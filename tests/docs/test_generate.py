@@ -28,7 +28,7 @@ def generate() -> ModuleType:
     return module
 
 
-@pytest.mark.parametrize("page", ["rules.md", "attacks.md"])
+@pytest.mark.parametrize("page", ["rules.md", "attacks.md", "topologies.md"])
 def test_page_is_not_stale(page: str, generate: ModuleType) -> None:
     written = (ROOT / "docs" / page).read_text(encoding="utf-8")
     assert written == generate.PAGES[page](), f"docs/{page} is stale: run python3 docs/generate.py"

@@ -17,7 +17,8 @@ FLAGS = """--seed --device --device-gar --nb-steps --nb-workers --nb-for-study -
 --learning-rate-schedule --momentum --dampening --momentum-nesterov --momentum-at --weight-decay --l1-regularize
 --l2-regularize --gradient-clip --nb-local-steps --load-checkpoint --result-directory --evaluation-delta
 --checkpoint-delta --checkpoint-keep --user-input-delta --dataset-args --data-directory --train-mode --test-augment
---threads --tensorboard"""
+--threads --tensorboard --participation --topology --topology-args --protocol --protocol-args --nb-local-byz --batching
+--stop-below --partition --partition-args"""
 
 
 def test_every_flag_is_there_and_no_other() -> None:

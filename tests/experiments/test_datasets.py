@@ -246,6 +246,25 @@ def test_crops_are_shifted_windows_of_the_filled_image() -> None:
     assert len(seen) == 9
 
 
+def test_augmentation_by_given_numbers() -> None:
+    images = torch.randn(7, 2, 4, 5)
+    augmentation = Augmentation(flip=True, crop=2, fill=(7.0, 8.0))
+    draw = torch.Generator().manual_seed(0)
+    shifts = torch.randint(5, (2, 7), generator=draw)  # drawn first, all tops before all lefts
+    sides = torch.rand(7, generator=draw)
+    drawn = augmentation(images.clone(), torch.Generator().manual_seed(0))
+    numbers = torch.cat([shifts / 5 + 0.1, sides.unsqueeze(0)]).double()
+    assert torch.equal(augmentation.change(images.clone(), numbers), drawn)
+    extremes = torch.tensor([[0.0, 1 - 2**-32]] * 3, dtype=torch.float64)
+    first, last = augmentation.change(images[:2].clone(), extremes)
+    assert torch.equal(first[:, 2:, :3], images[0, :, :2, :3].flip(-1))
+    assert torch.equal(last[:, :2, :3], images[1, :, 2:, 2:])
+    sides = torch.tensor([[0.0, 0.0]] * 2 + [[0.5, 0.5 - 2**-32]], dtype=torch.float64)
+    same, mirrored = Augmentation(flip=True).change(images[:2].clone(), sides)
+    assert torch.equal(same, images[0])
+    assert torch.equal(mirrored, images[1].flip(-1))
+
+
 def test_unknown_dataset_lists_the_known_ones() -> None:
     with pytest.raises(UserError, match="unknown dataset 'x', expected one of: cifar10, cifar100, digits"):
         datasets.load("x", Path())

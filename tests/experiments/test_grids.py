@@ -135,7 +135,7 @@ def test_files_that_are_no_grid(content: str | None, words: str, tmp_path: Path)
 
 
 def test_unknown_name() -> None:
-    with pytest.raises(UserError, match=r"--grid: unknown grid 'iclr', expected one of: iclr21, .*or the path"):
+    with pytest.raises(UserError, match=r"--grid: unknown grid 'iclr', expected one of: dumbbell, .*or the path"):
         find("iclr")
 
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.testing import assert_close
 
-from experiments.metrics import COLUMNS, StudyMetrics, Vectors
+from experiments.metrics import COLUMNS, NODE_COLUMNS, StudyMetrics, Vectors
 from tools.long_rows import mean_and_scatter
 
 H, K, F, D, MU = 5, 7, 3, 40, 0.9
@@ -28,8 +28,13 @@ def test_columns_are_the_24_of_the_iclr_2021_code() -> None:
 
 def test_every_column_is_explained() -> None:
     text = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text(encoding="utf-8")
-    for number, column in enumerate(COLUMNS, start=1):
+    for number, column in enumerate(COLUMNS + NODE_COLUMNS, start=1):
         assert f"| {number} | {column} |" in text
+
+
+def test_added_columns_are_not_taken_for_others_by_scripts_that_look_for_words() -> None:
+    words = ("accuracy", "loss", "norm", "ratio", "deviation", "cosine", "coordinate")
+    assert not any(word in column.lower() for column in NODE_COLUMNS for word in words)
 
 
 def cosine(x: np.ndarray, y: np.ndarray) -> float:

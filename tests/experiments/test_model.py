@@ -1,5 +1,7 @@
 import copy
+import itertools
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -36,17 +38,31 @@ def make(name: str, **arguments) -> Model:
     return Model(model.module.double())
 
 
-def both(model: Model, batch: Batches, loss: Loss, **settings) -> list[tuple[Tensor, Tensor, dict]]:
-    """Return gradients, losses and buffers: all workers at once, and one by one."""
+def both(
+    model: Model, batch: Batches, loss: Loss, buffers: dict[str, Tensor] | None = None, **settings
+) -> list[tuple[Tensor, Tensor, dict]]:
+    """Return gradients, losses and buffers, those given or the model's: all workers at once, and one by one."""
     results = []
     before = model.state_dict()
     for reason in ("", "to compare"):
         model.one_by_one = reason
         out = model.parameters.new_full((len(batch.sizes), model.d), torch.nan)
-        losses = model.gradients(batch, loss, out=out, **settings)
-        results.append((out, losses, model.state_dict()["buffers"]))
+        rows = copy.deepcopy(buffers)
+        losses = model.gradients(batch, loss, out=out, buffers=rows, **settings)
+        after = model.state_dict()["buffers"]
+        if buffers is not None:
+            assert_close(after, before["buffers"], rtol=0, atol=0)
+        results.append((out, losses, after if rows is None else rows))
         model.load_state_dict(before)
     return results
+
+
+def different_buffers(model: Model, h: int) -> dict[str, Tensor]:
+    """Return rows of buffers that differ; means and variances stay sensible."""
+    rows = model.node_buffers(h)
+    for buffer in rows.values():
+        buffer.add_(torch.arange(h).view(h, *[1] * (buffer.dim() - 1)))
+    return rows
 
 
 @names
@@ -67,11 +83,27 @@ def test_all_at_once_equals_one_by_one(name: str, train: bool, own_rows: bool, s
 
 
 @names
+@pytest.mark.parametrize("train", [True, False])
+@pytest.mark.parametrize("update", [True, False])
+def test_all_at_once_equals_one_by_one_with_buffers_of_each(name: str, train: bool, update: bool) -> None:
+    model, sizes = make(name), (4, 3, 4, 4, 2)
+    batch, rows = batches(SHAPES.get(name, (1, 8, 8)), sizes), different_buffers(model, len(sizes))
+    points = model.parameters * (1 + 0.05 * torch.arange(len(sizes), dtype=torch.float64).unsqueeze(1))
+    settings = {"buffers": rows, "parameters": points, "train": train, "update_statistics": update}
+    at_once, one_by_one = both(model, batch, loss_of(name), **settings)
+    for x, y in zip(at_once, one_by_one, strict=True):
+        assert_close(x, y, rtol=1e-8, atol=1e-10)
+    if not (train and update):
+        assert_close(at_once[2], rows, rtol=0, atol=0)
+
+
+@names
 def test_every_model_can_be_batched(name: str) -> None:
     model = make(name)
     batch = batches(SHAPES.get(name, (1, 8, 8)), (8,))
-    for own_rows in (False, True):
-        model.prepare(batch.inputs, batch.targets, loss_of(name), train=True, own_rows=own_rows)
+    for train, own_rows, own_buffers in itertools.product((False, True), repeat=3):
+        settings = {"train": train, "own_rows": own_rows, "own_buffers": own_buffers}
+        model.prepare(batch.inputs, batch.targets, loss_of(name), **settings)
         assert model.one_by_one == ""
 
 
@@ -132,6 +164,146 @@ def test_running_statistics_end_as_if_workers_were_visited_in_order(momentum: fl
     for _ in range(2):
         model.gradients(batch, NLL, out=torch.empty(3, model.d, dtype=torch.float64))
     assert_close(model.buffers(), expected)
+
+
+@pytest.mark.parametrize("reason", ["", "one by one"])
+@pytest.mark.parametrize("momentum", [0.1, 0.5, None])
+def test_running_statistics_of_each_are_those_of_modules_apart(reason: str, momentum: float | None) -> None:
+    module = nn.Sequential(nn.Linear(5, 4), nn.BatchNorm1d(4, momentum=momentum), nn.LogSoftmax(1)).double()
+    apart = [copy.deepcopy(module).train() for _ in range(3)]
+    for _ in range(2):  # so that one has seen more batches than the others
+        apart[1](torch.randn(7, 5, generator=torch.Generator().manual_seed(1), dtype=torch.float64))
+    model = Model(module)
+    model.one_by_one = reason
+    rows = {name: torch.stack([dict(own.named_buffers())[name] for own in apart]) for name in model.buffers()}
+    before, batch = model.state_dict(), batches((5,), (6, 6, 4), 4)
+    for train in (False, True, True, False):
+        out = torch.empty(3, model.d, dtype=torch.float64)
+        losses = model.gradients(batch, Loss("nll"), out=out, buffers=rows, train=train)
+        parts = zip(apart, batch.inputs.split(batch.sizes), batch.targets.split(batch.sizes), strict=True)
+        for i, (own, inputs, targets) in enumerate(parts):
+            value = F.nll_loss(own.train(train)(inputs), targets)
+            gradients = torch.autograd.grad(value, list(own.parameters()))
+            assert_close(losses[i], value.detach())
+            assert_close(out[i], torch.cat([gradient.flatten() for gradient in gradients]))
+            assert_close({name: row[i] for name, row in rows.items()}, dict(own.named_buffers()))
+    assert rows["1.num_batches_tracked"].tolist() == [2, 4, 2]
+    assert_close(model.state_dict(), before, rtol=0, atol=0)
+
+
+def test_buffers_of_nodes_are_copies_of_the_models() -> None:
+    model = make("empire-cnn")
+    rows = model.node_buffers(3)
+    assert rows.keys() == model.buffers().keys()
+    for name, buffer in model.buffers().items():
+        assert torch.equal(rows[name], buffer.expand(3, *buffer.shape))
+        rows[name][1] += 1
+        assert torch.equal(rows[name][0], buffer)
+    assert make("simples-full").node_buffers(3) == {}
+
+
+def test_parameters_and_buffers_can_be_loaded() -> None:
+    model = make("empire-cnn")
+    before, rows, inputs = model.state_dict(), different_buffers(model, 3), batches((3, 8, 8), (4,)).inputs
+    outputs = model.predict(inputs)
+    model.load(2 * model.parameters, {name: row[2] for name, row in rows.items()})
+    assert_close(model.parameters, 2 * before["parameters"], rtol=0, atol=0)
+    assert_close(model.buffers(), {name: row[2] for name, row in rows.items()}, rtol=0, atol=0)
+    assert not torch.allclose(model.predict(inputs), outputs)
+    model.load(before["parameters"], None)
+    assert torch.equal(model.buffers()["maps.0.2.running_mean"], rows["maps.0.2.running_mean"][2])
+    model.load(**before)
+    assert torch.equal(model.predict(inputs), outputs)
+
+
+class Counting(nn.Module):
+    """Counts its samples in one buffer, in place, and keeps their mean in another, which it replaces."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 3)
+        self.register_buffer("seen", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("mean", torch.zeros(4))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        if self.training:
+            self.seen += len(inputs)
+            self.mean = self.mean + inputs.mean(dim=0)
+        return self.layer(inputs - self.mean).log_softmax(1)
+
+
+class Shifted(nn.Module):
+    """Reads running statistics itself; its other buffer is a constant."""
+
+    def __init__(self, reads: bool) -> None:
+        super().__init__()
+        self.norm, self.layer = nn.BatchNorm1d(4, affine=False), nn.Linear(4, 3)
+        self.register_buffer("offset", torch.arange(4.0))
+        self.reads = reads
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        shift = self.offset + self.norm.running_mean if self.reads else self.offset
+        return self.layer(self.norm(inputs) + shift).log_softmax(1)
+
+
+@pytest.mark.parametrize("update", [True, False])
+def test_other_buffers_belong_to_each_worker_one_by_one(update: bool) -> None:
+    module = Counting().double()
+    model = Model(module)
+    batch, rows = batches((4,), (4, 4, 2), 3), different_buffers(model, 3)
+    model.prepare(batch.inputs, batch.targets, Loss("nll"), own_buffers=True)
+    assert model.one_by_one == "it mixes samples"
+    model.prepare(batch.inputs, batch.targets, Loss("nll"), train=False, own_buffers=True)
+    assert model.one_by_one == ""
+    model.prepare(batch.inputs, batch.targets, Loss("nll"), own_buffers=True)
+    before, expected = model.state_dict(), copy.deepcopy(rows)
+    out = torch.empty(3, model.d, dtype=torch.float64)
+    for _ in range(2):
+        model.gradients(batch, Loss("nll"), out=out, buffers=rows, update_statistics=update)
+    if update:
+        expected["seen"] += torch.tensor([8, 8, 4])
+        expected["mean"] += 2 * torch.stack([part.mean(dim=0) for part in batch.inputs.split(batch.sizes)])
+    assert_close(rows, expected)
+    assert_close(model.state_dict(), before, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("train", [True, False])
+def test_statistics_read_elsewhere_are_noticed_but_constants_do_no_harm(train: bool) -> None:
+    batch = batches((4,), (8,), 3)
+    for reads in (True, False):
+        model = Model(Shifted(reads).double())
+        model.prepare(batch.inputs, batch.targets, Loss("nll"), train=train, own_buffers=True)
+        assert bool(model.one_by_one) == reads
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("prepared", [True, False])
+def test_any_module_will_do(dtype: torch.dtype, prepared: bool) -> None:
+    class Bent(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.scale = nn.Parameter(torch.tensor(0.5))
+
+        def forward(self, inputs: Tensor) -> Tensor:
+            return (self.scale * inputs).sin().sum(dim=1)
+
+    model = Model(Bent().to(dtype))
+    inputs, targets = batches((4,), (6,)).inputs.to(dtype), torch.arange(6, dtype=dtype)
+    if prepared:
+        model.prepare(inputs, targets, Loss("mse"), own_rows=True, own_buffers=True)
+    assert model.one_by_one
+    points = torch.tensor([[0.5], [2.0]], dtype=dtype)
+    out = torch.empty_like(points)
+    batch = Batches(inputs, targets, (4, 2))
+    losses = model.gradients(batch, Loss("mse"), out=out, parameters=points, buffers=model.node_buffers(2))
+    for i, part in enumerate((slice(4), slice(4, 6))):
+        x, y = inputs[part].double().numpy(), targets[part].double().numpy()
+        error, scale = np.sin(points[i].item() * x).sum(axis=1) - y, points[i].item()
+        assert_close(losses[i].item(), (error**2).mean(), rtol=1e-5, atol=0)
+        expected = (2 * error * (np.cos(scale * x) * x).sum(axis=1)).mean()
+        assert_close(out[i].item(), expected, rtol=1e-5, atol=1e-6)
+    assert model.parameters.tolist() == [0.5]
+    assert model.predict(inputs).dtype == losses.dtype == dtype
 
 
 @pytest.mark.parametrize("reason", ["", "one by one"])
@@ -200,6 +372,16 @@ class Noisy(Tied):
         return self.layer(inputs + torch.randn_like(inputs)).log_softmax(1)
 
 
+class CountsCalls(Tied):
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("calls", torch.zeros(()))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        self.calls += 1
+        return self.layer(inputs).log_softmax(1)
+
+
 class Attentive(Tied):
     def __init__(self) -> None:
         super().__init__()
@@ -219,13 +401,15 @@ class Attentive(Tied):
         (MixesSamples, "it mixes samples"),
         (DividesByBatchSize, "it mixes samples"),
         (Noisy, "draws random numbers of its own"),
+        (CountsCalls, "it changes buffers that are no running statistics"),
     ],
 )
-def test_what_cannot_be_batched_is_noticed(cls: type[nn.Module], reason: str) -> None:
+@pytest.mark.parametrize("own_buffers", [False, True])
+def test_what_cannot_be_batched_is_noticed(cls: type[nn.Module], reason: str, own_buffers: bool) -> None:
     model = Model(cls().double())
     batch = batches((4,), (8,), 4)
     before = model.state_dict()
-    model.prepare(batch.inputs, batch.targets, NLL)
+    model.prepare(batch.inputs, batch.targets, NLL, own_buffers=own_buffers)
     assert reason in model.one_by_one
     assert_close(model.state_dict(), before, rtol=0, atol=0)
     out = torch.empty(2, model.d, dtype=torch.float64)

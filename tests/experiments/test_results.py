@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from experiments.metrics import COLUMNS
 from experiments.results import ResultDirectory, move_aside
 from tools.errors import UserError
 
@@ -12,9 +13,9 @@ ROW = (3, 75, 0.5, *[float("nan")] * 21)
 def write(folder: Path, steps: range, continued: tuple[Path, int] | None = None) -> ResultDirectory:
     with ResultDirectory(folder, continued) as results:
         results.write_config("title", {"group": {"a": 1}}, {"a": 1})
-        results.write_study([(step, *ROW[1:]) for step in steps])
+        results.write_study(COLUMNS, [(step, *ROW[1:]) for step in steps])
         for step in steps[::2]:
-            results.write_evaluation(step, step / 10)
+            results.write_evaluation(step, ("Cross-accuracy",), (step / 10,))
         results.write_timing({"data": 1.0})
     return results
 
@@ -26,8 +27,8 @@ def steps_in(path: Path) -> list[int]:
 def test_layout_and_formats(tmp_path: Path) -> None:
     with ResultDirectory(tmp_path / "deep" / "run") as results:
         results.write_config("title", {"group": {"a": 1}}, {"a": 1})
-        results.write_study([ROW])
-        results.write_evaluation(3, 0.25)
+        results.write_study(COLUMNS, [ROW])
+        results.write_evaluation(3, ("Cross-accuracy",), (0.25,))
         results.write_timing({"data": 1.5, "rule": 0.25})
         assert (tmp_path / "deep" / "run.pending").is_dir()
         results.finish()
@@ -56,7 +57,7 @@ def test_unfinished_stays_pending_and_is_moved_aside_by_the_next(tmp_path: Path)
 def test_finished_is_moved_aside_when_the_next_finishes(tmp_path: Path) -> None:
     for last in (1, 2, 3):
         with ResultDirectory(tmp_path / "run") as results:
-            results.write_study([(step, *ROW[1:]) for step in range(last)])
+            results.write_study(COLUMNS, [(step, *ROW[1:]) for step in range(last)])
             assert (tmp_path / "run").exists() == (last > 1)
             results.finish()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["run", "run.0", "run.1"]
@@ -94,10 +95,10 @@ def test_damaged_timing_is_forgotten_and_damaged_rows_are_an_error(tmp_path: Pat
 
 def test_continuing_a_finished_result_keeps_it_aside(tmp_path: Path) -> None:
     with ResultDirectory(tmp_path / "run") as results:
-        results.write_study([(step, *ROW[1:]) for step in range(6)])
+        results.write_study(COLUMNS, [(step, *ROW[1:]) for step in range(6)])
         results.finish()
     with ResultDirectory(tmp_path / "run", (tmp_path / "run", 4)) as results:
-        results.write_study([(4, *ROW[1:])])
+        results.write_study(COLUMNS, [(4, *ROW[1:])])
         assert steps_in(tmp_path / "run" / "study") == list(range(6))
         results.finish()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["run", "run.0"]

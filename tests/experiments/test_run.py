@@ -384,7 +384,7 @@ BAD = [
     ("--load-checkpoint text", "--load-checkpoint: expected a whole checkpoint, got something else in text"),
     ("--load-checkpoint empty", "--load-checkpoint: expected a whole checkpoint, got something else in empty"),
     ("--load-checkpoint cut", "--load-checkpoint: expected a whole checkpoint, got something else in cut"),
-    ("--load-checkpoint tensor", "--load-checkpoint: expected a file in the format 'byzantium checkpoint 2'"),
+    ("--load-checkpoint tensor", "--load-checkpoint: expected a file in the format 'byzantium checkpoint 3'"),
     ("--load-checkpoint good --gar median --seed 2", "which had --seed 1 (here 2), --gar 'average' (here 'median')"),
 ]
 

@@ -240,8 +240,8 @@ def test_groups_of_workers_give_what_all_at_once_give(
     monkeypatch.setattr(Model, "samples_per_pass", lambda _: 11)  # two workers of batch size 5
     parts = ServerSimulation(config, make_data(), 1)
     expected = [(0, 5)] if config.nb_local_steps > 1 else [(0, 1), (1, 3), (3, 5)]
-    assert [(group.start, group.stop) for group in parts._groups(0, 5)] == expected
-    assert list(parts._groups(5, 5)) == []
+    assert [(group.start, group.stop) for group in parts.groups(0, 5)] == expected
+    assert list(parts.groups(5, 5)) == []
     parts.run(6)
     assert_close(parts.model.parameters, whole.model.parameters)
     assert_close(torch.tensor(parts.metrics.flush()), torch.tensor(whole.metrics.flush()), equal_nan=True)
@@ -336,7 +336,7 @@ def test_evaluation_counts_the_drawn_samples(size: int, repetitions: int | None)
     stream = SampleStream(simulation.data.test, 1, "test")
     for _ in range(3):
         indices, _ = stream.indices(size, repetitions or -(-20 // size))
-        assert simulation.evaluate() == pytest.approx(direct_accuracy(simulation, indices))
+        assert simulation.evaluate() == (pytest.approx(direct_accuracy(simulation, indices)),)
 
 
 def test_evaluation_on_flipped_images() -> None:
@@ -346,7 +346,7 @@ def test_evaluation_on_flipped_images() -> None:
     for _ in range(3):
         batch = stream.gather(*stream.indices(7, 3))
         right = (simulation.model.predict(batch.inputs).argmax(dim=1) == batch.targets).float().mean()
-        assert simulation.evaluate() == pytest.approx(float(right))
+        assert simulation.evaluate() == (pytest.approx(float(right)),)
 
 
 def test_running_backwards_is_refused() -> None:

@@ -1,0 +1,299 @@
+"""A run without a server: a protocol's rounds, measured.
+
+Where models are exchanged, every kind of vector of the study is a step from where the round began, with η the learning
+rate and θ̄ the mean of honest models: honest (θᵢ − θᵢ,½)/η, attack (θ̄ − what was sent)/η, defense (θ̄ − θ̄ after)/η.
+"""
+
+import copy
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from experiments.batches import Batches
+from experiments.config import RunConfig
+from experiments.datasets import Data
+from experiments.metrics import NODE_COLUMNS, StudyMetrics, Vectors
+from experiments.network import Network
+from experiments.protocols import Optimiser
+from experiments.sampling import SampleStream
+from experiments.simulation import PREPARATION_SAMPLES, Simulation, moved
+from tools.long_rows import column_moments, mean_and_scatter
+
+
+class NetworkSimulation(Simulation):
+    """h honest nodes that each have a model of their own, f Byzantine ones who know everything.
+
+    See `Simulation` for arguments and attributes.
+
+    Attributes:
+        network: who hears whom, and who is Byzantine.
+        protocol: does the rounds, and has the nodes' parameters.
+    """
+
+    evaluation_columns: ClassVar[tuple[str, ...]] = (
+        "Cross-accuracy",
+        "Node minimum",
+        "Node maximum",
+        "Node deviation",
+        "Averaged model",
+    )
+
+    def __init__(self, config: RunConfig, data: Data, seed: int) -> None:
+        self.network = Network(
+            config.topology, config.topology_args, n=config.nb_workers, f=config.nb_real_byz, seed=seed
+        )
+        super().__init__(config, data, seed)
+        self._own_pass = self.model.samples_per_own_pass(data.train.inputs[:PREPARATION_SAMPLES])
+        protocol, arguments = config.protocol_and_arguments()
+        attack, attack_arguments = self._attack_and_arguments or (None, {})
+        self.protocol = protocol(
+            model=self.model,
+            data=self,
+            loss_fn=self._loss_function,
+            n=self.n,
+            f=self.f,
+            optimiser=Optimiser(
+                learning_rate=lambda _: self.learning_rate(),
+                momentum=config.momentum,
+                dampening=config.dampening,
+                nesterov=config.momentum_nesterov,
+                momentum_at=config.momentum_at,
+                weight_decay=config.weight_decay,
+                gradient_clip=config.gradient_clip,
+                local_steps=config.nb_local_steps,
+                train=config.train_mode == "train",
+            ),
+            network=self.network,
+            arguments=arguments,
+            attack=attack if self.f else None,
+            attack_kwargs=attack_arguments,
+            seed=seed,
+            f_declared=config.nb_decl_byz,
+            nb_local_byz=config.nb_local_byz,
+            defences=self._defences,
+            rule_device=self._rule_device(),
+            batching=config.batching == "on",
+            batch_size=config.batch_size,
+            poisoners=self._poisons,
+            training=data.train,
+            groups=self.groups,
+        )
+        self._stream = self._training_stream()
+        self._poison_stream = self._poisoned_stream(self.protocol.attack_generator)
+        self._study_stream = SampleStream(data.train, seed, "study", data.augmentation)
+        self._points = 0
+        self._look_around()
+        if config.nb_for_study > 0:
+            self.metrics = StudyMetrics(
+                self._mean, past=config.nb_for_study_past, momentum=config.momentum, more=NODE_COLUMNS
+            )
+
+    def computes_at_own_parameters(self) -> bool:
+        """Return whether workers compute gradients at parameters of their own: always."""
+        return True
+
+    def _samples_per_pass(self) -> int:
+        """Return how many samples should go through the model at once."""
+        return self._own_pass
+
+    def nodes(self) -> tuple[int, ...]:
+        """Return the node number of each worker, honest workers first."""
+        return self.network.nodes
+
+    def introduction(self) -> dict[str, dict[str, Any]]:
+        """Return what a person wants to know about the network."""
+        described: dict[str, Any] = dict(self.network.describe())
+        described["tolerated"] = f"{self.protocol.nb_local_byz} Byzantine of those that a node hears"
+        if weak := self.protocol.weak_nodes:
+            described["not protected"] = f"nodes {', '.join(map(str, weak))}, since allow-weak is given"
+        return {"network": described}
+
+    def take(self, batch_size: int, count: int) -> Batches:
+        """Return the next batches of every node that trains, honest ones first."""
+        batches = self._stream.take(batch_size, count)
+        return batches if self._poison_stream is None else batches + self._poison_stream.take(batch_size, count)
+
+    @torch.no_grad()
+    def step(self) -> None:
+        """Do one round of the protocol, and measure it."""
+        protocol, clock, rate = self.protocol, self.clock, self.learning_rate()
+        if protocol.defender is not None:
+            protocol.defender.draw()
+        with clock.phase("data"):
+            batches = protocol.collect_worker_batches()
+        with clock.phase("gradients"):
+            gradients, losses = protocol.compute_honest_worker_gradients(batches)
+        kinds = self._sampled(gradients, losses, rate)
+        with clock.phase("momentum"):
+            local = protocol.local_update(gradients)
+        with clock.phase("metrics"):
+            kinds |= self._honest(local, rate)
+        with clock.phase("attack"):
+            byzantine = protocol.generate_byzantine_models(local)
+        with clock.phase("rule"):
+            mixed = protocol.aggregate_over_received_nodes(local, byzantine)
+        with clock.phase("metrics"):
+            kinds |= self._attack_and_defense(byzantine, mixed, rate)
+        with clock.phase("update"):
+            before = None if self.config.stop_below is None else protocol.parameters.clone()
+            protocol.commit_state(mixed)
+            if before is not None:
+                distances = torch.linalg.vector_norm(protocol.parameters - before, dim=1)
+                self.stopped = bool(distances.amax() < self.config.stop_below)
+        if self.metrics is not None:
+            with clock.phase("metrics"):
+                self._measure(**kinds)
+        self._points += self.config.batch_size * self.h * self.config.nb_local_steps
+        self.step_index += 1
+
+    def _sampled(self, gradients: Tensor, losses: Tensor, rate: float) -> dict[str, Vectors]:
+        """Return the honest nodes' sampled gradients, and those that are sampled for the study only."""
+        extras = max(self.config.nb_for_study - self.h, 0)
+        if self.metrics is None:
+            self.loss = losses.mean()
+            return {}
+        with self.clock.phase("metrics"):
+            found = Vectors(*mean_and_scatter(gradients[: self.h]), self.h)
+        all_losses = [losses]
+        for group in self.groups(0, extras):
+            with self.clock.phase("data"):
+                batches = self._study_stream.take(
+                    self.config.batch_size, (group.stop - group.start) * self.config.nb_local_steps
+                )
+            with self.clock.phase("gradients"):
+                out = gradients.new_empty(group.stop - group.start, gradients.shape[1])
+                first = self.n + group.start
+                all_losses.append(
+                    self._worker_gradients(
+                        batches,
+                        out,
+                        points=self._mean,
+                        first=first,
+                        step=self.step_index,
+                        rate=rate,
+                        update_statistics=False,
+                        buffers={name: b.expand(len(out), *b.shape[1:]) for name, b in self._mean_buffers().items()},
+                    )
+                )
+            with self.clock.phase("metrics"):
+                found = found + Vectors(*mean_and_scatter(out), len(out))
+        self.loss = torch.cat(all_losses).mean()
+        return {"sampled": found}
+
+    def _honest(self, local: Tensor, rate: float) -> dict[str, Any]:
+        """Return what honest nodes sent, before it is mixed."""
+        if self.metrics is None:
+            return {}
+        protocol, h = self.protocol, self.h
+        if not protocol.exchanges_models:
+            return {"honest": Vectors(*mean_and_scatter(local[:h]), h), "scatter_before": self._scatter}
+        steps = protocol.taken_steps(rate)
+        return {"honest": Vectors(*mean_and_scatter(steps), h), "scatter_before": scatter_of(local[:h])}
+
+    def _attack_and_defense(self, byzantine: Tensor, mixed: Tensor, rate: float) -> dict[str, Any]:
+        """Return what Byzantine nodes sent, and what mixing gave on average."""
+        if self.metrics is None:
+            return {}
+        mean, squares = column_moments(mixed[: self.h])
+        attack = self._attack(byzantine)
+        if self.protocol.exchanges_models:
+            if attack.count:
+                attack = Vectors((self._mean - attack.average) / rate, attack.scatter / rate**2, attack.count)
+            return {"attack": attack, "defense": (self._mean - mean) / rate, "after": (mean, squares)}
+        return {"attack": attack, "defense": mean, "after": None}
+
+    def _attack(self, byzantine: Tensor) -> Vectors:
+        """Return the vectors that Byzantine nodes sent; of those for single recipients, the ones that are heard."""
+        if byzantine.dim() == 3:
+            heard = self.protocol.heard_byzantine()
+            byzantine = byzantine[heard]
+        if len(byzantine) == 0:
+            return Vectors(None, None, 0)
+        return Vectors(*mean_and_scatter(byzantine), len(byzantine))
+
+    def _measure(
+        self,
+        *,
+        sampled: Vectors,
+        honest: Vectors,
+        attack: Vectors,
+        defense: Tensor,
+        scatter_before: Tensor,
+        after: tuple[Tensor, Tensor] | None,
+    ) -> None:
+        mean, squares = after or column_moments(self.protocol.parameters)
+        before, self._mean, self._scatter = self._mean, mean, squares.sum(dtype=torch.float64)
+        accepted = self.protocol.byzantine_weight
+        self.metrics.measure(
+            self.step_index,
+            self._points,
+            loss=self.loss,
+            parameters=before,
+            sampled=sampled,
+            honest=honest,
+            attack=attack,
+            defense=defense,
+            acceptation=None if accepted is None else accepted.mean(),
+            more=(
+                (self._scatter / self.h).sqrt(),
+                (scatter_before / self.h).sqrt(),
+                None if accepted is None else accepted.mean(),
+                None if accepted is None else accepted.amax(),
+            ),
+        )
+
+    def _look_around(self) -> None:
+        """Note where honest nodes are."""
+        mean, squares = column_moments(self.protocol.parameters)
+        self._mean, self._scatter = mean, squares.sum(dtype=torch.float64)
+
+    def evaluate(self) -> tuple[float, ...]:
+        """Return mean, smallest and largest accuracy of honest nodes, its deviation, and that of their mean model."""
+        protocol = self.protocol
+        with self.clock.phase("evaluation"):
+            mean = protocol.parameters.mean(dim=0, keepdim=True)
+            averaged = self._mean_buffers()
+            buffers = {name: torch.cat([b[: self.h], averaged[name]]) for name, b in protocol.buffers.items()}
+            *nodes, averaged = self._evaluator.accuracies(self.model, [*protocol.parameters, *mean], buffers)
+        accuracies = torch.tensor(nodes, dtype=torch.float64)
+        deviation = accuracies.std(correction=1) if self.h > 1 else torch.nan
+        return tuple(map(float, (accuracies.mean(), accuracies.amin(), accuracies.amax(), deviation, averaged)))
+
+    def _mean_buffers(self) -> dict[str, Tensor]:
+        """Return the means of honest nodes' buffers, (1, …) by name, whole numbers rounded down."""
+        means = {}
+        for name, buffer in self.protocol.buffers.items():
+            mean = buffer[: self.h].double().mean(dim=0, keepdim=True)
+            means[name] = (mean if buffer.is_floating_point() else mean.floor()).to(buffer.dtype)
+        return means
+
+    def _streams(self) -> tuple[Any, ...]:
+        poison = () if self._poison_stream is None else (self._poison_stream,)
+        return self._stream, self._study_stream, self._evaluator.stream, *poison
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return copies of all that later steps depend on; flush the metrics first."""
+        return {
+            "step": self.step_index,
+            "points": self._points,
+            "protocol": self.protocol.state_dict(),
+            "metrics": None if self.metrics is None else copy.deepcopy(self.metrics.state_dict()),
+            "streams": [stream.state_dict() for stream in self._streams()],
+        }
+
+    @torch.no_grad()
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue where `state_dict` was called, with the same configuration."""
+        self.step_index, self._points = state["step"], state["points"]
+        self.protocol.load_state_dict(moved(state["protocol"], self.device))
+        self._look_around()
+        if self.metrics is not None:
+            self.metrics.load_state_dict(state["metrics"])
+        for stream, stored in zip(self._streams(), state["streams"], strict=True):
+            stream.load_state_dict(stored)
+
+
+def scatter_of(rows: Tensor) -> Tensor:
+    """Return the sum of squared distances of rows (k, d) to their mean, 0-D in float64."""
+    return column_moments(rows)[1].sum(dtype=torch.float64)

@@ -1,0 +1,527 @@
+"""Protocols, one file each: what nodes without a server exchange, and how they mix it.
+
+A protocol is a class that registers itself under its name. Its file says what is exchanged, who hears whom in a round
+if the topology does not, and by which rule or weights nodes mix. What all share (momentum SGD on a node's own data,
+attacks, batches of nodes) is in the base class. `template.py` is there to be copied.
+"""
+
+import copy
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from aggregators import Aggregator
+from attacks import Attack
+from experiments.batches import Batches
+from experiments.datasets import Samples
+from experiments.decentralised import Batch, DecentralisedSimulation, LossFunction, StepResult
+from experiments.defence import Defence, Defender
+from experiments.losses import FunctionLoss, Loss
+from experiments.mixing import Exchange, Mixer, Sent
+from experiments.model import Model
+from experiments.network import Neighbourhoods, Network
+from experiments.worker_gradients import WorkerGradients
+from tools.arguments import explicit_parameters
+from tools.errors import UserError
+from tools.registry import Registry, import_modules
+
+
+@dataclass(frozen=True, kw_only=True)
+class Optimiser:
+    """What a node does with its gradients: SGD with momentum.
+
+    Attributes:
+        learning_rate: η, or a function of the rounds done.
+        momentum: μ.
+        dampening: δ: m ← μm + (1−δ)g.
+        nesterov: whether gradients are computed where the momentum leads.
+        momentum_at: "worker", or "update" for momentum of what mixing returns.
+        weight_decay: λ of the step −ηλθ.
+        gradient_clip: largest norm of a gradient.
+        local_steps: SGD steps that make one gradient.
+        train: the mode of batch normalisation and dropout.
+    """
+
+    learning_rate: float | Callable[[int], float]
+    momentum: float = 0.0
+    dampening: float = 0.0
+    nesterov: bool = False
+    momentum_at: str = "worker"
+    weight_decay: float = 0.0
+    gradient_clip: float | None = None
+    local_steps: int = 1
+    train: bool = True
+
+
+class Protocol(DecentralisedSimulation[StepResult]):
+    """A decentralised simulation whose nodes run momentum SGD and mix in batches.
+
+    A subclass `class DPSGD(Protocol, name="dpsgd")` says how it differs by the class variables below and, where needed,
+    by `neighbourhoods` and `check`, whose explicit parameters are those of `--protocol-args`.
+
+    Args:
+        model, data, loss_fn, n, f, attack, attack_kwargs, aggregator, aggregator_kwargs, seed, test_data: see
+            `DecentralisedSimulation`. `data` may also be a `WorkerStream`, with `batch_size`, of all nodes that train.
+        optimiser: of every node.
+        network: who hears whom; by default everybody everybody.
+        arguments: of the protocol, as in `--protocol-args`.
+        f_declared: Byzantine nodes that are expected; by default f.
+        nb_local_byz: Byzantine neighbours that a node's rule must tolerate; by default what the network suggests.
+        defences: in place of the aggregator: rules of which each round draws one, after pre-aggregators.
+        rule_device: where rules compute; by default where the model is.
+        batching: whether nodes are treated together; else one after another, as processes of their own would.
+        poisoners: whether Byzantine nodes train, on batches that follow those of honest ones, and send what they get.
+        training: the samples of all, for attackers who want the gradient over them.
+        groups: of nodes from a first to a last, whose samples go through the model in one pass; by default all.
+
+    Attributes:
+        weak_nodes: numbers of honest nodes that the rule does not protect, where the network allows some.
+        byzantine_weight: the weight that each honest node gave Byzantine ones in the last round, (h,); None where it is
+            not defined.
+    """
+
+    name: ClassVar[str]
+    rule: ClassVar[str | None] = None
+    """The rule by which nodes mix unless told otherwise; None: by the weights of the topology, or the average."""
+    takes_rules: ClassVar[bool] = True
+    """Whether nodes mix by a rule that users choose."""
+    exchanges_models: ClassVar[bool] = True
+    """Whether models are exchanged, or else gradients (momentum vectors)."""
+    dampens: ClassVar[bool] = False
+    """Whether momentum is m ← μm + (1−μ)g, weight decay being part of the gradient."""
+    momentum_places: ClassVar[tuple[str, ...]] = ("worker",)
+    CONTEXT: ClassVar[frozenset[str]] = frozenset({"n", "f", "f_real"})
+    """Parameters of `check` that users do not set."""
+
+    def __init_subclass__(cls, /, name: str = "", **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if name:
+            cls.name = name
+            protocols.register(name, cls)
+
+    def __init__(
+        self,
+        *,
+        model: Model | torch.nn.Module,
+        data: "Sequence[Iterator[Batch]] | Any",
+        loss_fn: LossFunction,
+        n: int,
+        f: int,
+        optimiser: Optimiser,
+        network: Network | None = None,
+        arguments: Mapping[str, Any] | None = None,
+        attack: type[Attack] | str | None = None,
+        attack_kwargs: dict[str, Any] | None = None,
+        aggregator: type[Aggregator] | str | None = None,
+        aggregator_kwargs: dict[str, Any] | None = None,
+        seed: int | None = None,
+        test_data: Batch | None = None,
+        f_declared: int | None = None,
+        nb_local_byz: int | None = None,
+        defences: Sequence[Defence] | None = None,
+        rule_device: torch.device | None = None,
+        batching: bool = True,
+        batch_size: int | None = None,
+        poisoners: bool = False,
+        training: Samples | None = None,
+        groups: Callable[[int, int], Iterator[slice]] | None = None,
+    ) -> None:
+        self.optimiser = optimiser
+        self.batch_size = batch_size
+        self.workers = n if poisoners else n - f
+        """Nodes that train: honest ones, then poisoners."""
+        self.arguments = dict(arguments or {})
+        self.f_declared = f if f_declared is None else f_declared
+        self.check(n=n, f=self.f_declared, f_real=f, **self.arguments)
+        super().__init__(
+            model=model,
+            data=data,
+            loss_fn=loss_fn,
+            n=n,
+            f=f,
+            attack=attack,
+            attack_kwargs=attack_kwargs,
+            aggregator=aggregator or self.rule or "average",
+            aggregator_kwargs=aggregator_kwargs,
+            seed=seed,
+            test_data=test_data,
+        )
+        self.batching = batching
+        self.training = training
+        self.network = network or Network("complete", {}, n=n, f=f, seed=self.seed)
+        self.nb_local_byz = self.local_byz(nb_local_byz)
+        device = self.parameters.device
+        if defences is None:
+            given = {key: value for key, value in self.aggregator_kwargs.items() if key != "f"}
+            defences = [Defence(self.aggregator, self.rule_arguments(**self.arguments) | given)]
+        self.defender = None
+        self.weak_nodes: tuple[int, ...] = ()
+        self.refused: frozenset[int] = frozenset()
+        if self.rule is not None or self.takes_rules:
+            self.defender = Defender(defences, self.nb_local_byz, self.seed, rule_device or device)
+            self.refused = self.check_rule()
+        self._mixer = Mixer(self.defender, self.refused)
+        loss = self.loss_fn if isinstance(self.loss_fn, Loss) else FunctionLoss(self.loss_fn)
+        self._worker_gradients = WorkerGradients(
+            self.model,
+            loss,
+            self.seed,
+            local_steps=optimiser.local_steps,
+            longest=optimiser.gradient_clip,
+            train=optimiser.train,
+        )
+        self._groups = groups or (lambda first, last: iter([slice(first, last)]))
+        self._exchange: tuple[int, Any, Exchange] | None = None
+        self._batches: Batches | None = None
+        self._previous_mix: Tensor | None = None
+        self.byzantine_weight: Tensor | None = None
+
+    # What subclasses say
+
+    @classmethod
+    def check(cls, *, n: int, f: int, f_real: int) -> None:
+        """Raise a UserError for numbers or arguments that the protocol cannot take.
+
+        Args:
+            f: declared.
+            f_real: that attack.
+        """
+
+    @classmethod
+    def rule_arguments(cls, **arguments: Any) -> dict[str, Any]:
+        """Return the arguments of the rule that follow from those of the protocol."""
+        return {}
+
+    def local_byz(self, given: int | None) -> int:
+        """Return how many of the vectors that a node receives may be Byzantine."""
+        return self.network.local_byz(given, self.f_declared)
+
+    def neighbourhoods(self) -> Neighbourhoods:
+        """Return who hears whom in the next round."""
+        return self.network.neighbourhoods(self.step_index)
+
+    def changes_neighbours(self) -> bool:
+        """Return whether nodes hear others from round to round."""
+        return self.network.varies
+
+    def check_rule(self) -> frozenset[int]:
+        """Return the numbers of received vectors with which nodes keep their own, since the rule cannot take them.
+
+        Raises:
+            UserError: the rule cannot take as many vectors as some node receives, or it keeps a history of neighbours
+                that change.
+        """
+        for defence in self.defender.defences:
+            if "state" in explicit_parameters(defence.rule.formula()) and self.changes_neighbours():
+                raise UserError(
+                    f"--gar: expected a rule without memory where nodes hear others in every round, got "
+                    f"{defence.rule.name}, which remembers earlier rounds"
+                )
+        return self._refused_by_rule()
+
+    def _refused_by_rule(self) -> frozenset[int]:
+        weak = self.network.check_rule(self._check_number, self.defender.defences[0].rule.name, self.nb_local_byz)
+        self.weak_nodes = weak.nodes
+        return weak.sizes
+
+    def _check_number(self, received: int) -> None:
+        """Raise ValueError or TypeError if a rule cannot take that many vectors."""
+        for defence in self.defender.defences:
+            defence.check(n=received, f=self.nb_local_byz)
+
+    # The round
+
+    def _take(self, data: Any) -> None:
+        if hasattr(data, "take"):
+            self.data = data
+        else:
+            super()._take(data)
+
+    def _start(self) -> None:
+        """Give every node that trains the model's parameters and buffers, and room for what it computes."""
+        start, d = self.model.parameters, self.model.d
+        self._rows = start.expand(self.workers, -1).clone()
+        self._mixed = torch.empty_like(self._rows)
+        self._vectors = start.new_empty(self.n, d)
+        optimiser = self.optimiser
+        plain = optimiser.momentum == 0 and optimiser.dampening == 0
+        self._momenta = None if plain else torch.zeros_like(self._rows)
+        self.buffers = self.model.node_buffers(self.workers)
+
+    @property
+    def parameters(self) -> Tensor:
+        """(h, d), a row for each honest node."""
+        return self._rows[: self.h]
+
+    @property
+    def rate(self) -> float:
+        """η of the next round."""
+        rate = self.optimiser.learning_rate
+        return rate(self.step_index) if callable(rate) else rate
+
+    @property
+    def exchange(self) -> Exchange:
+        """Who receives what in the next round."""
+        if self._exchange is None or self._exchange[0] != self.step_index:
+            neighbourhoods = self.neighbourhoods()
+            if self._exchange is not None and self._exchange[1] is neighbourhoods:
+                exchange = self._exchange[2]
+            else:
+                exchange = Exchange(neighbourhoods, self.workers, self._rows.device)
+            self._exchange = self.step_index, neighbourhoods, exchange
+        return self._exchange[2]
+
+    def collect_worker_batches(self) -> Sequence[Batch] | Batches:
+        """Return the next batches of every node that trains, in their order."""
+        if isinstance(self.data, list):
+            return super().collect_worker_batches()
+        return self.data.take(self.batch_size, self.optimiser.local_steps)
+
+    def compute_honest_worker_gradients(self, batches: Sequence[Batch] | Batches) -> tuple[Tensor, Tensor]:
+        """Return each node's clipped gradient at its own parameters, or where its momentum leads, and its loss."""
+        if not isinstance(batches, Batches):
+            batches = Batches.join(batches, self._rows.device)
+        self._batches = batches
+        out, rate, optimiser = self._vectors[: self.workers], self.rate, self.optimiser
+        losses = []
+        for workers in self._groups(0, self.workers):
+            points = self._rows[workers]
+            if optimiser.nesterov and self._momenta is not None:
+                points = torch.add(points, self._momenta[workers], alpha=-optimiser.momentum * rate)
+            losses.append(
+                self._worker_gradients(
+                    batches.of(workers, optimiser.local_steps),
+                    out[workers],
+                    points=points,
+                    first=workers.start,
+                    step=self.step_index,
+                    rate=rate,
+                    buffers={name: buffer[workers] for name, buffer in self.buffers.items()},
+                )
+            )
+        return out, torch.cat(losses)[: self.h]
+
+    def local_update(self, gradients: Tensor) -> Tensor:
+        """Return what nodes exchange, in the memory of their gradients or momenta."""
+        optimiser, rate = self.optimiser, self.rate
+        if self.dampens and optimiser.weight_decay:
+            gradients.add_(self._rows, alpha=optimiser.weight_decay)
+        steps = gradients
+        if self._momenta is not None and optimiser.momentum_at == "worker":
+            dampening = optimiser.momentum if self.dampens else optimiser.dampening
+            steps = self._momenta.mul_(optimiser.momentum).add_(gradients, alpha=1 - dampening)
+        if not self.exchanges_models:
+            return gradients.copy_(steps) if steps is not gradients else gradients
+        decay = 0.0 if self.dampens else optimiser.weight_decay
+        if steps is gradients:
+            return gradients.mul_(-rate).add_(self._rows, alpha=1 - rate * decay)
+        return torch.add(self._rows, steps, alpha=-rate, out=gradients).sub_(self._rows, alpha=rate * decay)
+
+    def taken_steps(self, rate: float) -> Tensor:
+        """Return (θᵢ − θᵢ,½) / η of each honest node, (h, d), after `local_update`; may use the memory of mixed models.
+
+        Taken from the momenta, where there are some, since the difference has lost digits.
+        """
+        optimiser, out = self.optimiser, self._mixed[: self.h]
+        if self._momenta is None:
+            return torch.sub(self.parameters, self._vectors[: self.h], out=out).div_(rate)
+        if self.dampens or optimiser.weight_decay == 0:
+            return self._momenta[: self.h]
+        return torch.add(self._momenta[: self.h], self.parameters, alpha=optimiser.weight_decay, out=out)
+
+    def heard_byzantine(self) -> Tensor:
+        """Return which Byzantine nodes each honest node hears in this round, (h, f)."""
+        heard = torch.zeros(self.h, self.n, dtype=torch.bool, device=self._rows.device)
+        for group in self.exchange.groups:
+            honest = group.receivers < self.h
+            heard[group.receivers[honest].unsqueeze(1), group.senders[honest]] = True
+        return heard[:, self.h :]
+
+    def generate_byzantine_models(self, local_parameters: Tensor) -> Tensor:
+        """Return what Byzantine nodes send, (f, d), or (h, f, d) where the attack makes one set per recipient."""
+        honest = local_parameters[: self.h]
+        if self.f == 0 or self.workers > self.h:
+            return local_parameters[self.h :]
+        context = {
+            "f_declared": self.nb_local_byz,
+            "aggregate": self._rehearse,
+            "parameters": self.parameters.mean(dim=0),
+            "full_gradient": self._full_gradient,
+            "step": self.step_index,
+            "pivot": self.parameters.mean(dim=0) if self.exchanges_models else self._previous_mix,
+            "state": self.attack_state,
+            "generator": self.attack_generator,
+        }
+        if {"weights", "adjacency"} & set(self.attack.needs):
+            context |= self._matrices()
+        byzantine = self.attack.unchecked(honest, f=self.f, **context, **self.attack_kwargs)
+        if byzantine.dim() == 2:
+            self._vectors[self.h :] = byzantine
+            if byzantine.stride(0):
+                return self._vectors[self.h :]
+            return self._vectors[self.h : self.h + 1].expand(self.f, -1)  # seen to be equal
+        return byzantine
+
+    def _matrices(self) -> dict[str, Tensor]:
+        """Return the round's weights and adjacency, (n, n), as attackers know them."""
+        neighbourhoods = self.neighbourhoods()
+        receivers = torch.as_tensor(neighbourhoods.offsets).diff()
+        rows = torch.arange(self.n).repeat_interleave(receivers)
+        columns = torch.as_tensor(neighbourhoods.senders)
+        weights = torch.zeros(self.n, self.n, dtype=torch.float64)
+        weights[rows, columns] = torch.as_tensor(neighbourhoods.weights)
+        adjacency = torch.zeros(self.n, self.n, dtype=torch.bool)
+        adjacency[rows, columns] = True
+        device = self._rows.device
+        return {"weights": weights.to(device), "adjacency": adjacency.fill_diagonal_(False).to(device)}
+
+    def _rehearse(self, vectors: Tensor) -> Tensor:
+        """Return the mean over honest nodes of what they would make of vectors (n, d), which leaves no trace."""
+        out = torch.empty_like(self._mixed)
+        with self._no_trace():
+            self._mix(Sent(vectors, self.h), out)
+        return out[: self.h].mean(dim=0)
+
+    @contextmanager
+    def _no_trace(self) -> Iterator[None]:
+        if self.defender is None:
+            yield
+            return
+        with self.defender.rehearsing():
+            yield
+
+    def _full_gradient(self) -> Tensor:
+        self.copy_parameters_to_model(self.parameters.mean(dim=0))
+        return self.model.full_gradient(self.training, self._worker_gradients.loss)
+
+    def aggregate_over_received_nodes(self, local_parameters: Tensor, byzantine_parameters: Tensor) -> Tensor:
+        """Return what each node makes of what it received."""
+        if self.batching:
+            sent = Sent.of(self._vectors, byzantine_parameters, self.h)
+            self.byzantine_weight = self._mix(sent, self._mixed)
+        else:
+            self.byzantine_weight = self._mix_one_by_one(local_parameters, byzantine_parameters)
+        if self.byzantine_weight is not None:
+            self.byzantine_weight = self.byzantine_weight[: self.h]
+        return self._mixed
+
+    def _mix(self, sent: Sent, out: Tensor) -> Tensor | None:
+        needs_loss = self.defender is not None and "loss" in self.defender.defence.needs
+        return self._mixer(
+            self.exchange, sent, out, step=self.step_index, loss_of=self._loss_of if needs_loss else None
+        )
+
+    def _mix_one_by_one(self, local_parameters: Tensor, byzantine_parameters: Tensor) -> Tensor | None:
+        """Mix as `_mix` does, with the operations that each node by itself would do."""
+        accepted = self._mixed.new_zeros(self.workers, dtype=torch.float64)
+        for node in range(self.workers):
+            candidates = self.gather_received_models(local_parameters, byzantine_parameters, worker_index=node)
+            senders, weights = self.exchange.of(node)
+            if len(senders) in self.refused:
+                self._mixed[node] = candidates[0]
+                continue
+            shares: Tensor | None = weights
+            if self.defender is None:
+                self._mixed[node] = weights.to(candidates.dtype) @ candidates
+            else:
+                context = {"loss": self._loss_of(node)} if "loss" in self.defender.defence.needs else {}
+                self._mixed[node], shares = self.defender(
+                    candidates,
+                    draw=self.step_index,
+                    part=f"node-{node}",
+                    n=len(candidates),
+                    pivot=candidates[0],
+                    weights_row=weights,
+                    **context,
+                )
+            if accepted is not None:
+                accepted = None if shares is None else accepted
+            if accepted is not None:
+                accepted[node] = (shares * (senders >= self.h)).sum()
+        return accepted
+
+    def gather_received_models(
+        self, honest_vectors: Tensor, byzantine_parameters: Tensor, *, worker_index: int
+    ) -> Tensor:
+        """Return what a node received, its own vector first, (m, d)."""
+        senders, _ = self.exchange.of(worker_index)
+        if byzantine_parameters.dim() == 3:
+            byzantine_parameters = byzantine_parameters[worker_index]
+        return torch.stack([(honest_vectors[s] if s < self.h else byzantine_parameters[s - self.h]) for s in senders])
+
+    def _loss_of(self, node: int) -> Callable[[Tensor], Tensor]:
+        """Return a node's loss on its batch of this round, as a function of parameters (d,)."""
+        batch = self._batches.of(slice(node, node + 1), self.optimiser.local_steps)
+
+        def loss(parameters: Tensor) -> Tensor:
+            self.model.load(parameters, {name: buffer[node] for name, buffer in self.buffers.items()})
+            return self._worker_gradients.loss(self.model.predict(batch.inputs), batch.targets)
+
+        return loss
+
+    def commit_state(self, parameters: Tensor) -> None:
+        """End the round: nodes have these models, or take a step along these vectors."""
+        if self.exchanges_models:
+            if parameters is self._mixed:
+                self._rows, self._mixed = self._mixed, self._rows
+            else:
+                self._rows.copy_(parameters)
+        else:
+            optimiser, rate = self.optimiser, self.rate
+            self._previous_mix = parameters[: self.h].mean(dim=0)
+            steps = parameters
+            if self._momenta is not None and optimiser.momentum_at == "update":
+                steps = self._momenta.mul_(optimiser.momentum).add_(parameters, alpha=1 - optimiser.dampening)
+            self._rows.mul_(1 - rate * optimiser.weight_decay).sub_(steps, alpha=rate)
+        self.step_index += 1
+
+    def build_step_result(
+        self,
+        *,
+        honest_gradients: Tensor,
+        local_parameters: Tensor,
+        byzantine_parameters: Tensor,
+        mixed_parameters: Tensor,
+        losses: Tensor,
+    ) -> StepResult:
+        """Return the round's snapshot."""
+        return {
+            "byzantine_parameters": byzantine_parameters.clone(),
+            "honest_gradients": honest_gradients,
+            "local_parameters": local_parameters,
+            "losses": losses.clone(),
+            "mixed_parameters": mixed_parameters,
+            "parameters": self.parameters.clone(),
+            "step": self.step_index,
+        }
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return copies of all that later rounds depend on, but for the data streams."""
+        return super().state_dict() | copy.deepcopy(
+            {
+                "parameters": self._rows,
+                "momenta": self._momenta,
+                "previous_mix": self._previous_mix,
+                "defender": None if self.defender is None else self.defender.state_dict(),
+            }
+        )
+
+    @torch.no_grad()
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue where `state_dict` was called."""
+        self._rows.copy_(state["parameters"])
+        super().load_state_dict(state | {"parameters": self.parameters.clone()})
+        if self._momenta is not None:
+            self._momenta.copy_(state["momenta"])
+        self._previous_mix = state["previous_mix"]
+        if self.defender is not None:
+            self.defender.load_state_dict(state["defender"])
+
+
+protocols: Registry[Protocol] = Registry("protocol")
+
+import_modules(__name__, __path__)
