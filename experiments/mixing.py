@@ -243,11 +243,10 @@ class Mixer:
             if out.sum().isfinite():  # 0 · inf is NaN; waits for the GPU
                 return
         for group, shares in zip(exchange.groups, weights, strict=True):
-            sums = weighted_sums(rows, sent.index(group), shares)
-            if len(exchange.groups) == 1:
-                out.copy_(sums)
-            else:
-                out[group.receivers] = sums
+            index, at_once = sent.index(group), max(GATHERED_VALUES // rows.shape[1], 1)
+            for first in range(0, len(index), at_once):
+                part = slice(first, first + at_once)
+                out[group.receivers[part]] = weighted_sums(rows, index[part], shares[part])
 
     @staticmethod
     def _accepted(exchange: Exchange, sent: Sent, weights: list[Tensor]) -> Tensor:

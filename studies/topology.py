@@ -162,7 +162,7 @@ def _draw_nodes(axes: "Axes", places: numpy.ndarray, diameter: float, is_byzanti
     kinds = (("honest", ~is_byzantine, HONEST, "o"), ("Byzantine", is_byzantine, BYZANTINE, "s"))
     for name, chosen, color, marker in kinds:
         if chosen.any():
-            axes.scatter(*places[chosen].T, points**2, color, marker, linewidths=0, zorder=3)
+            axes.scatter(*places[chosen].T, s=points**2, color=color, marker=marker, linewidths=0, zorder=3)
             handles.append(Line2D([], [], linewidth=0, color=color, marker=marker, markersize=9, label=name))
     axes.figure.legend(handles=handles, loc="lower center", ncols=2, fontsize=10, frameon=False)
     if len(places) <= MOST_NUMBERED:

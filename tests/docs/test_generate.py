@@ -14,9 +14,12 @@ import pytest
 from aggregators import gars
 from aggregators.pre import pre_gars
 from attacks import attacks
+from experiments.topologies import topologies
 from tools.registry import Registry
 
 NO_PAPER = ("average", "nan", "zero")
+OF_NOBODY = ("barbell", "complete", "file", "hypercube", "ring", "server", "star", "torus", "tree")
+"""Graphs that are nobody's."""
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -66,13 +69,15 @@ def test_source_ends_after_the_year(text: str, expected: str, generate: ModuleTy
         assert generate.source(type("Rule", (), {"__module__": "of_a_rule"})) == expected
 
 
-@pytest.mark.parametrize("registry", [gars, pre_gars, attacks], ids=["rules", "pre-aggregators", "attacks"])
+@pytest.mark.parametrize(
+    "registry", [gars, pre_gars, attacks, topologies], ids=["rules", "pre-aggregators", "attacks", "topologies"]
+)
 def test_no_source_is_cut_inside_brackets_or_quotes(registry: Registry, generate: ModuleType) -> None:
     for name, cls in registry.items():
         source = generate.source(cls)
         assert source.count("(") == source.count(")"), name
         assert source.count('"') % 2 == 0, name
-        assert re.search(r"(19|20)\d\d\)?$", source) or name in NO_PAPER, name
+        assert re.search(r"(19|20)\d\d\)?$", source) or name in (*NO_PAPER, *OF_NOBODY), name
 
 
 def examples(page: str) -> list[str]:
@@ -88,16 +93,30 @@ def test_library_examples_run(page: str) -> None:
     assert names.get("result", names.get("byzantine")).isfinite().all()
 
 
+def test_library_example_of_topologies_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    exec(examples("topologies.md")[0])
+    assert capsys.readouterr().out.endswith("[ 3  0  1  2  4  5  6  7  8  9 10]\n")
+
+
 def test_examples_of_new_files_work_and_pass_the_generic_tests(tmp_path: Path) -> None:
     ignored = shutil.ignore_patterns(".*", "__pycache__", "cache", "results-*", "benchmarks")
     shutil.copytree(ROOT, tmp_path / "code", ignore=ignored)
-    for page, path in (("rules.md", "aggregators/middle.py"), ("attacks.md", "attacks/beyond.py")):
+    for page, path in (
+        ("rules.md", "aggregators/middle.py"),
+        ("attacks.md", "attacks/beyond.py"),
+        ("topologies.md", "experiments/topologies/ladder.py"),
+    ):
         example = examples(page)[-1]
         assert len([line for line in example.splitlines() if line.strip()]) <= 15
         (tmp_path / "code" / path).write_text(example, encoding="utf-8")
     line = "attack.py --gar middle --gar-args count:2 --attack beyond --attack-args factor:3 --nb-steps 3"
-    for command in (line, "-m pytest -q tests/aggregators tests/attacks -k", "docs/generate.py"):
-        words = [*command.split(), *(["middle or beyond"] if command.endswith("-k") else [])]
+    for command in (
+        line,
+        "study.py topology ladder --nodes 12",
+        "-m pytest -q tests/aggregators tests/attacks tests/experiments/topologies -k",
+        "docs/generate.py",
+    ):
+        words = [*command.split(), *(["middle or beyond or ladder"] if command.endswith("-k") else [])]
         done = subprocess.run(
             [sys.executable, *words], cwd=tmp_path / "code", capture_output=True, text=True, check=False
         )

@@ -1,6 +1,5 @@
 import math
 import random
-from collections.abc import Sequence
 
 import networkx
 import numpy
@@ -35,12 +34,11 @@ def oracle(scheme: str, graph: networkx.Graph) -> numpy.ndarray:
 @pytest.mark.parametrize(("name", "n"), CASES)
 def test_weights_are_those_of_the_definition_and_doubly_stochastic(name: str, n: int, scheme: str) -> None:
     graph = draw(name, n, step=1)
-    try:
-        matrix = mixing_weights(scheme, graph)
-    except UserError as error:
-        assert scheme == "uniform" and "equally many neighbours" in str(error)
-        assert len({degree for _, degree in graph.degree}) > 1
+    if scheme == "uniform" and len({degree for _, degree in graph.degree}) > 1:
+        with pytest.raises(UserError, match="weights:uniform: expected a graph in which all nodes have equally many"):
+            mixing_weights(scheme, graph)
         return
+    matrix = mixing_weights(scheme, graph)
     assert matrix.dtype == numpy.float64
     dense = matrix.toarray()
     numpy.testing.assert_allclose(dense, oracle(scheme, graph), rtol=0, atol=1e-15)
@@ -73,7 +71,7 @@ def test_directed_graphs_need_nodes_that_hear_as_many_as_hear_them() -> None:
     chain = networkx.DiGraph([(0, 1), (1, 2), (2, 0), (0, 2)])
     for scheme in ("metropolis", "max-degree", "lazy"):
         message = (
-            rf"--topology-args weights:{scheme}: expected rows and columns of sum one, got columns from 0\.\d+ to 1\.\d+"
+            rf"--topology-args weights:{scheme}: expected rows and columns of sum one, got columns from 0.* to 1\."
         )
         with pytest.raises(UserError, match=message):
             mixing_weights(scheme, chain)
@@ -142,19 +140,15 @@ def test_large_networks_have_the_same_gap(name: str, n: int, monkeypatch: pytest
     assert spectral_gap(matrices) == spectral_gap(matrices)
 
 
-def test_order_of_the_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Products of matrices that do not commute, and of more than two, differ in any other order."""
+def test_rounds_that_do_not_commute(monkeypatch: pytest.MonkeyPatch) -> None:
     generator = random.Random(1)
     graphs = [networkx.gnp_random_graph(80, 0.02, seed=generator) for _ in range(3)]
     matrices = [mixing_weights("metropolis", graph) for graph in graphs]
-
-    def gap(matrices: Sequence[csr_array]) -> float:
-        first, second, third = (matrix.toarray() for matrix in matrices)
-        return 1 - sorted(abs(numpy.linalg.eigvals(third @ second @ first)))[-2]
-
-    assert spectral_gap(matrices) == pytest.approx(gap(matrices), abs=1e-9)
+    first, second, third = (matrix.toarray() for matrix in matrices)
+    gap = 1 - sorted(abs(numpy.linalg.eigvals(third @ second @ first)))[-2]
+    assert spectral_gap(matrices) == pytest.approx(gap, abs=1e-9)
     monkeypatch.setattr(module, "MOST_DENSE", 79)
-    assert spectral_gap(matrices) == pytest.approx(gap(matrices), abs=1e-6)
+    assert spectral_gap(matrices) == pytest.approx(gap, abs=1e-6)
 
 
 def test_gap_that_is_not_found(monkeypatch: pytest.MonkeyPatch) -> None:

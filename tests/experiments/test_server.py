@@ -19,6 +19,7 @@ from experiments.sampling import SampleStream
 from experiments.server import ServerSimulation
 from experiments.worker_gradients import WorkerGradients
 from tests.experiments.test_metrics import direct
+from tools.seeding import make_generator
 
 HIDDEN = 4
 
@@ -58,6 +59,15 @@ def loss_and_gradient(theta: Tensor, inputs: Tensor, targets: Tensor, config: Ru
     return loss.detach(), gradient * min(1.0, clip / norm)
 
 
+def participants(config: RunConfig, step: int) -> list[int]:
+    """Return who takes part in a step: a share, rounded up, of a random order."""
+    n = config.nb_workers
+    if config.participation == 1:
+        return list(range(n))
+    order = torch.randperm(n, generator=make_generator(1, "participation", step)).tolist()
+    return sorted(order[: math.ceil(config.participation * n)])
+
+
 def by_hand(config: RunConfig, data: Data, theta: Tensor, steps: int) -> tuple[Tensor, list[float]]:
     """Return parameters and average losses after some steps, worker after worker, as DESIGN's table has them."""
     stream = SampleStream(data.train, 1, "training")
@@ -66,9 +76,11 @@ def by_hand(config: RunConfig, data: Data, theta: Tensor, steps: int) -> tuple[T
     momentum = torch.zeros_like(theta)
     of_worker = [torch.zeros_like(theta) for _ in range(n - f)]
     average_losses = []
-    for _ in range(steps):
+    for step in range(steps):
         sampled, losses = [], []
-        for i in range(n - f):
+        present = participants(config, step)
+        honest = [worker for worker in present if worker < n - f]
+        for i in honest:
             start = theta
             if config.momentum_nesterov:
                 start = theta - mu * rate * (of_worker[i] if config.momentum_at == "worker" else momentum)
@@ -83,9 +95,10 @@ def by_hand(config: RunConfig, data: Data, theta: Tensor, steps: int) -> tuple[T
         if config.momentum_at == "server":
             sent = [mu * momentum + (1 - delta) * gradient for gradient in sampled]
         if config.momentum_at == "worker":
-            of_worker = [mu * m + (1 - delta) * g for m, g in zip(of_worker, sampled, strict=True)]
-            sent = of_worker
-        byzantine = [-0.1 * torch.stack(sent).mean(dim=0)] * f
+            for i, gradient in zip(honest, sampled, strict=True):
+                of_worker[i] = mu * of_worker[i] + (1 - delta) * gradient
+            sent = [of_worker[i] for i in honest]
+        byzantine = [-0.1 * torch.stack(sent).mean(dim=0)] * (len(present) - len(honest))
         defense = gars[config.gar].aggregate([*sent, *byzantine], f=config.nb_decl_byz)
         if config.momentum_at == "update":
             momentum = mu * momentum + (1 - delta) * defense
@@ -99,8 +112,12 @@ def by_hand(config: RunConfig, data: Data, theta: Tensor, steps: int) -> tuple[T
 @pytest.mark.parametrize("momentum_at", ["update", "server", "worker"])
 @pytest.mark.parametrize("momentum_nesterov", [False, True])
 @pytest.mark.parametrize("nb_local_steps", [1, 3])
-def test_steps_are_those_written_by_hand(momentum_at: str, momentum_nesterov: bool, nb_local_steps: int) -> None:
+@pytest.mark.parametrize("participation", [1.0, 0.7])
+def test_steps_are_those_written_by_hand(
+    momentum_at: str, momentum_nesterov: bool, nb_local_steps: int, participation: float
+) -> None:
     config = configure(
+        participation=participation,
         momentum_at=momentum_at,
         momentum_nesterov=momentum_nesterov,
         nb_local_steps=nb_local_steps,
@@ -119,7 +136,8 @@ def test_steps_are_those_written_by_hand(momentum_at: str, momentum_nesterov: bo
     assert_close(simulation.model.parameters, expected, rtol=1e-4, atol=1e-5)
     rows = simulation.metrics.flush()
     assert_close(torch.tensor([row[2] for row in rows]), torch.tensor(losses), rtol=1e-4, atol=1e-5)
-    assert [row[1] for row in rows] == [25 * nb_local_steps * step for step in range(6)]
+    honest = [sum(worker < 5 for worker in participants(config, step)) for step in range(5)]
+    assert [row[1] for row in rows] == [5 * nb_local_steps * sum(honest[:step]) for step in range(6)]
 
 
 @pytest.mark.parametrize(("momentum_at", "moved"), [("update", 1.0625), ("server", 0.8402777), ("worker", 1.0625)])
@@ -171,6 +189,8 @@ SETTINGS: list[dict[str, Any]] = [
     {"gars": "trmean,1;median,2;krum,1", "attack": "little", "attack_args": {"factor": -4}},
     {"attack": None, "nb_for_study": 0, "batch_size_test_reps": 1, "batch_size_test": 7},
     {"attack": "nan", "gar": "krum", "test_augment": True, "dataset_args": {"flip": True}},
+    {"participation": 0.7, "momentum_at": "worker", "nb_local_steps": 5, "nb_for_study": 9},
+    {"participation": 0.72, "momentum_at": "worker", "attack": "labelflip", "partition": "dirichlet"},
 ]
 
 
@@ -496,3 +516,52 @@ def test_gradients_whose_norm_overflows_are_clipped_to_the_clip(monkeypatch: pyt
     row = simulation.metrics.flush()[0]
     assert row[7] == pytest.approx(2)
     assert row[4] == pytest.approx(0, abs=1e-3)
+
+
+def test_everybody_takes_part_as_often_as_others() -> None:
+    simulation = ServerSimulation(configure(participation=0.7), make_data(), 1)
+    counts = torch.zeros(7)
+    for step in range(400):
+        simulation.step_index = step
+        simulation._invite()
+        assert len(set(simulation._present.tolist())) == 5
+        assert simulation.h + simulation.f == 5
+        counts[simulation._present] += 1
+    assert_close(counts / 400, torch.full((7,), 5 / 7), rtol=0, atol=0.08)
+
+
+def test_a_worker_that_is_absent_keeps_its_momentum() -> None:
+    simulation = ServerSimulation(configure(participation=0.7, momentum_at="worker"), make_data(), 1)
+    for _ in range(5):
+        before = simulation._momenta.clone()
+        simulation.step()
+        moved = (simulation._momenta != before).any(dim=1).nonzero().flatten().tolist()
+        assert moved == [worker for worker in simulation._present.tolist() if worker < 5]
+
+
+def test_workers_with_shards_see_their_own_samples_only() -> None:
+    simulation = ServerSimulation(configure(partition="extreme", attack="labelflip"), make_data(), 1)
+    assert [len(shard) for shard in simulation.shards] == [6, 6, 5, 5, 5, 5, 5]
+    own = simulation._stream.take(5, 1, [3])
+    mine = {tuple(row.tolist()) for row in simulation.data.train.inputs[simulation.shards[3]]}
+    assert {tuple(row.tolist()) for row in own.inputs} <= mine
+    poisoned = simulation._poison_stream.take(5, 1, [1])
+    of_last = {tuple(row.tolist()) for row in simulation.data.train.inputs[simulation.shards[6]]}
+    assert {tuple(row.tolist()) for row in poisoned.inputs} <= of_last
+
+
+def test_a_server_stops_when_nothing_moves() -> None:
+    simulation = ServerSimulation(configure(learning_rate_schedule="0.2,3,0", stop_below=1e-6), make_data(), 1)
+    stopped = []
+    for _ in range(4):
+        simulation.step()
+        stopped.append(simulation.stopped)
+    assert stopped == [False, False, False, True]
+
+
+def test_without_batching_workers_are_computed_one_by_one() -> None:
+    on, off = (ServerSimulation(configure(batching=batching), make_data(), 1) for batching in ("on", "off"))
+    for simulation in (on, off):
+        simulation.run(5)
+    assert off.model.one_by_one == "--batching is off"
+    assert_close(on.model.parameters, off.model.parameters, rtol=1e-5, atol=1e-6)

@@ -103,7 +103,9 @@ def test_barbell(n: int, path: int | None, cliques: tuple[int, int], degrees_on_
     assert first + degrees_on_path + second == n
     assert all(graph.degree[node] == 2 for node in range(first, n - second))
     assert graph.number_of_edges() == math.comb(first, 2) + math.comb(second, 2) + degrees_on_path + 1
-    assert all(graph.has_edge(*edge) for edge in [*combinations(range(first), 2), *combinations(range(n - second, n), 2)])
+    assert all(
+        graph.has_edge(*edge) for edge in [*combinations(range(first), 2), *combinations(range(n - second, n), 2)]
+    )
 
 
 @pytest.mark.parametrize(("n", "hyper", "expected"), [(26, 8, 8), (16, 6, 6), (10, 1, 1), (10, None, 3), (11, 5, 5)])
@@ -160,9 +162,19 @@ def test_hypercube(n: int) -> None:
         ("two-worlds", 11, {"hyper": 6}, "two-worlds: expected hyper from 1 to 5, got 6"),
         ("two-worlds", 11, {"hyper": 0}, "two-worlds: expected hyper from 1 to 5, got 0"),
         ("random-geometric", 11, {"radius": 0}, "random-geometric: expected radius above 0 and at most 1.41421, got 0"),
-        ("random-geometric", 11, {"radius": 1.5}, "random-geometric: expected radius above 0 and at most 1.41421, got 1.5"),
+        (
+            "random-geometric",
+            11,
+            {"radius": 1.5},
+            "random-geometric: expected radius above 0 and at most 1.41421, got 1.5",
+        ),
         ("tree", 11, {"branching": 0}, "tree: expected branching of at least 1, got 0"),
-        ("hypercube", 11, {}, "hypercube: expected a power of two as the number of nodes, got 11; the nearest are 8 and 16"),
+        (
+            "hypercube",
+            11,
+            {},
+            "hypercube: expected a power of two as the number of nodes, got 11; the nearest are 8 and 16",
+        ),
     ],
 )
 def test_impossible_arguments(name: str, n: int, arguments: dict[str, Any], message: str) -> None:
@@ -174,7 +186,11 @@ def test_impossible_arguments(name: str, n: int, arguments: dict[str, Any], mess
 @pytest.mark.parametrize(
     ("name", "arguments", "message"),
     [
-        ("erdos-renyi", {"p": 0.001}, "erdos-renyi: p = 0.001, n = 50: expected a connected graph, got none in 100 draws"),
+        (
+            "erdos-renyi",
+            {"p": 0.001},
+            "erdos-renyi: p = 0.001, n = 50: expected a connected graph, got none in 100 draws",
+        ),
         ("random-geometric", {"radius": 0.01}, "random-geometric: radius = 0.01, n = 50: expected a connected graph"),
     ],
 )

@@ -121,18 +121,24 @@ def test_template_works_but_is_not_registered() -> None:
 
 
 def test_unknown_topology() -> None:
-    with pytest.raises(UnknownNameError, match="unknown topology 'circle', expected one of: barbell, complete, dumbbell"):
+    with pytest.raises(
+        UnknownNameError, match="unknown topology 'circle', expected one of: barbell, complete, dumbbell"
+    ):
         topologies["circle"]
 
 
 def test_server_has_no_graph() -> None:
     for ask in (lambda: topologies["server"].check(n=5), lambda: draw("server", 5)):
-        with pytest.raises(ValueError, match="server: expected workers that hear each other, but they talk to a server"):
+        with pytest.raises(
+            ValueError, match="server: expected workers that hear each other, but they talk to a server"
+        ):
             ask()
 
 
 def test_draws_until_connected() -> None:
     draws = iter([networkx.empty_graph(3), networkx.path_graph(3), networkx.complete_graph(3)])
     assert draw_connected(lambda: next(draws), "g").number_of_edges() == 2
-    with pytest.raises(UserError, match="--topology-args: g: expected a connected graph, got none in 100 draws; ask for"):
+    with pytest.raises(
+        UserError, match="--topology-args: g: expected a connected graph, got none in 100 draws; ask for"
+    ):
         draw_connected(lambda: networkx.empty_graph(2), "g")
