@@ -29,3 +29,18 @@ CONV_CELL = {
     "gar": "krum-iclr21",
     "momentum_at": "worker",
 }
+MONNA_CELL = {
+    "attack": "alie",
+    "attack_args": {"z": 1.5},
+    "dataset": "mnist",
+    "model": "simples-full",
+    "topology": "complete",
+    "protocol": "monna",
+    "batch_size": 25,
+    "learning_rate": 0.75,
+    "learning_rate_decay": 0.0,
+    "momentum": 0.99,
+}
+"""Its numbers of nodes vary."""
+RING_CELL = {"topology": "ring", "nb_decl_byz": 1, "nb_local_byz": 1, "batch_size": 25, "nb_for_study": 0}
+"""Of honest nodes; their number, and the protocol, vary."""

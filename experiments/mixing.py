@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from aggregators import mix
 from aggregators.distances import squared_distances
 from experiments.defence import Defender
 from experiments.network import Neighbourhoods
@@ -165,6 +166,23 @@ class Mixer:
                 continue
             defined &= self._aggregate(number, group, sent, out, accepted, step, loss_of)
         return accepted if defined else None
+
+    def mean(self, exchange: Exchange, sent: Sent, honest: int, **context: Any) -> Tensor:
+        """Return the mean over the first nodes, the honest ones, of what they would make of the vectors, (d,).
+
+        Args:
+            context: as for `__call__`.
+        """
+        weights = self._weights(exchange, sent)
+        if weights is None:
+            out = sent.rows.new_empty(exchange.receivers, sent.rows.shape[1])
+            self(exchange, sent, out, **context)
+            return out[:honest].mean(dim=0)
+        shares = sent.rows.new_zeros(len(sent.rows), dtype=torch.float64)
+        for group, own in zip(exchange.groups, weights, strict=True):
+            chosen = group.receivers < honest
+            shares.index_add_(0, sent.index(group)[chosen].flatten(), own[chosen].double().flatten())
+        return mix(shares.unsqueeze(0) / honest, sent.rows).squeeze(0)
 
     def _aggregate(
         self,

@@ -104,9 +104,14 @@ class NetworkSimulation(Simulation):
     def introduction(self) -> dict[str, dict[str, Any]]:
         """Return what a person wants to know about the network."""
         described: dict[str, Any] = dict(self.network.describe())
-        described["tolerated"] = f"{self.protocol.nb_local_byz} Byzantine of those that a node hears"
-        if weak := self.protocol.weak_nodes:
-            described["not protected"] = f"nodes {', '.join(map(str, weak))}, since allow-weak is given"
+        protocol = self.protocol
+        if protocol.defender is None:
+            described["rule"] = f"none: {protocol.name} mixes by weights, whoever sent what"
+        else:
+            rules = " or ".join(defence.rule.name for defence in protocol.defender.defences)
+            described["rule"] = f"{rules}, for {protocol.nb_local_byz} Byzantine of those that a node hears"
+            weak = f"does not hold for nodes {', '.join(map(str, protocol.weak_nodes))}, as allow-weak permits"
+            described["condition of the rule"] = weak if protocol.weak_nodes else "holds for every honest node"
         return {"network": described}
 
     def take(self, batch_size: int, count: int) -> Batches:

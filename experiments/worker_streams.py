@@ -94,7 +94,7 @@ class ShardedStream(WorkerStream):
         seed: of the run.
         purpose: what the stream is for; streams of different purposes are independent.
         augmentation: random changes of the inputs.
-        numbers: by which workers are told apart, those of shards by default.
+        numbers: of the workers, all different, which seeds are made of; by default their places.
     """
 
     def __init__(
@@ -137,7 +137,7 @@ class ShardedStream(WorkerStream):
     def _fill_windows(self, workers: np.ndarray) -> None:
         """Draw orders from the present pass on."""
         device = self._window.device
-        for size in np.unique(self._sizes[workers]):
+        for size in np.unique(self._sizes[workers]):  # rows of one length are sorted many times faster than others
             equal = workers[self._sizes[workers] == size]
             room = self._passes[equal[0]] * size
             firsts = self._taken[equal] // size * size

@@ -18,7 +18,7 @@ FIRST_COLUMNS = ["node", "role", "samples"]
 LABEL = "label "
 COLORS = {"honest": "C0", "byzantine": "C3"}
 DPI = 150
-CELL_INCHES = (0.32, 0.32)
+CELL_INCHES = 0.32
 MOST_INCHES = (20.5, 9.0)  # of the dots; where there are too many for cells of that size, cells are smaller
 LEAST_INCHES = (3.2, 1.0)
 BAR_INCHES = 1.1
@@ -76,7 +76,7 @@ def plot_partition(source: str | Path | Session | pandas.DataFrame, title: str =
 
 
 def _check(frame: pandas.DataFrame, what: str) -> None:
-    numbers = [name for name in frame.columns if name in ("node", "samples") or name.startswith(LABEL)]
+    numbers = [name for name in frame.columns if name in ("node", "samples") or str(name).startswith(LABEL)]
     if (
         list(frame.columns[:3]) != FIRST_COLUMNS
         or len(numbers) != len(frame.columns) - 1
@@ -101,8 +101,8 @@ def _empty(nodes: int, labels: int, title: str) -> tuple["Figure", Any, Any, tup
     from matplotlib.figure import Figure
 
     width, height = (
-        min(max(count * cell, least), most)
-        for count, cell, least, most in zip((nodes, labels), CELL_INCHES, LEAST_INCHES, MOST_INCHES, strict=True)
+        min(max(count * CELL_INCHES, least), most)
+        for count, least, most in zip((nodes, labels), LEAST_INCHES, MOST_INCHES, strict=True)
     )
     heights = [BAR_INCHES, height] if labels else [BAR_INCHES]
     size = (width + MARGIN_INCHES[0], sum(heights) + MARGIN_INCHES[1])

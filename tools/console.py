@@ -15,7 +15,8 @@ from rich.tree import Tree
 
 from tools.errors import one_line
 
-LOG_WIDTH = 100
+WIDEST = 10_000
+"""Columns that trees may take: what is longer than a terminal's line is for the terminal to wrap."""
 
 
 class Output(RichConsole):
@@ -26,7 +27,7 @@ class Output(RichConsole):
         self.quiet = True
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
-    def say(self, what: Text | Tree) -> None:
+    def say(self, what: Text) -> None:
         """Print, if anybody can read it."""
         try:
             self.print(what)
@@ -64,7 +65,7 @@ class Console:
 
     def show(self, tree: Tree) -> None:
         """Print a tree."""
-        self._out.say(tree)
+        self._out.say(Text.from_ansi(render(tree, styled=True)))  # as a tree it would be cropped to the terminal
         if self._logs:
             print(render(tree), file=self._logs[0], flush=True)
 
@@ -132,9 +133,9 @@ def make_tree(title: str, groups: Mapping[str, Mapping[str, Any]]) -> Tree:
     return tree
 
 
-def render(tree: Tree) -> str:
-    """Return a tree as plain text."""
+def render(tree: Tree, styled: bool = False) -> str:
+    """Return a tree as plain text, or with the escape sequences of its styles."""
     text = io.StringIO()
-    plain = RichConsole(file=text, width=LOG_WIDTH, color_system=None, force_terminal=False, soft_wrap=True)
-    plain.print(tree)
+    system = "standard" if styled else None
+    RichConsole(file=text, width=WIDEST, color_system=system, force_terminal=styled, soft_wrap=True).print(tree)
     return text.getvalue().rstrip("\n")

@@ -65,7 +65,7 @@ def cut(indices: np.ndarray, shares: np.ndarray, rng: np.random.Generator) -> li
         shares: from 0 to 1, of sum 1.
     """
     ends = np.floor(np.cumsum(shares[:-1]) * len(indices) + rng.random())
-    return np.split(indices, np.minimum(ends, len(indices)).astype(np.int64))
+    return np.split(indices, ends.astype(np.int64))
 
 
 import_modules(__name__, __path__)

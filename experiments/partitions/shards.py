@@ -46,7 +46,7 @@ class Shards(Partition, name="shards"):
         if similarity is None:
             count = n * (per_node or DEFAULT_PER_NODE)
         else:
-            count = round(n * max(samples / n, 1) ** similarity)
+            count = round(n * (samples / n) ** similarity)
         shards = np.array_split(sorted_at_random(labels, rng), max(min(count, samples), 1))
         order = rng.permutation(len(shards))
         return [np.concatenate([shards[i] for i in order[node::n]] or [order[:0]]) for node in range(n)]

@@ -381,10 +381,8 @@ class Protocol(DecentralisedSimulation[StepResult]):
 
     def _rehearse(self, vectors: Tensor) -> Tensor:
         """Return the mean over honest nodes of what they would make of vectors (n, d), which leaves no trace."""
-        out = torch.empty_like(self._mixed)
         with self._no_trace():
-            self._mix(Sent(vectors, self.h), out)
-        return out[: self.h].mean(dim=0)
+            return self._mixer.mean(self.exchange, Sent(vectors, self.h), self.h, **self._mixing_context())
 
     @contextmanager
     def _no_trace(self) -> Iterator[None]:
@@ -402,18 +400,16 @@ class Protocol(DecentralisedSimulation[StepResult]):
         """Return what each node makes of what it received."""
         if self.batching:
             sent = Sent.of(self._vectors, byzantine_parameters, self.h)
-            self.byzantine_weight = self._mix(sent, self._mixed)
+            self.byzantine_weight = self._mixer(self.exchange, sent, self._mixed, **self._mixing_context())
         else:
             self.byzantine_weight = self._mix_one_by_one(local_parameters, byzantine_parameters)
         if self.byzantine_weight is not None:
             self.byzantine_weight = self.byzantine_weight[: self.h]
         return self._mixed
 
-    def _mix(self, sent: Sent, out: Tensor) -> Tensor | None:
+    def _mixing_context(self) -> dict[str, Any]:
         needs_loss = self.defender is not None and "loss" in self.defender.defence.needs
-        return self._mixer(
-            self.exchange, sent, out, step=self.step_index, loss_of=self._loss_of if needs_loss else None
-        )
+        return {"step": self.step_index, "loss_of": self._loss_of if needs_loss else None}
 
     def _mix_one_by_one(self, local_parameters: Tensor, byzantine_parameters: Tensor) -> Tensor | None:
         """Mix as `_mix` does, with the operations that each node by itself would do."""

@@ -1,9 +1,9 @@
 """Epidemic learning: in every round nodes hear a few others at random, then mix by a rule.
 
 Sources: de Vos, Farhadkhani, Guerraoui, Kermarrec, Pires and Sharma, "Epidemic Learning: Boosting Decentralized
-Learning with Randomized Communication", NeurIPS 2023, EL-Local: every node pushes its model to s others, and averages what it
-got with its own. "Robust Pull-based Epidemic Learning" (RPEL), arXiv 2510.08311, 2025: every node pulls from s others,
-of which Byzantine ones cannot be more than chance allows, and mixes by a robust rule (there trmean after nnm).
+Learning with Randomized Communication", NeurIPS 2023, EL-Local: every node pushes its model to s others, and averages
+what it got with its own. "Robust Pull-based Epidemic Learning" (RPEL), arXiv 2510.08311, 2025: every node pulls from s
+others, of which Byzantine ones cannot be more than chance allows, and mixes by a robust rule (there trmean after nnm).
 
 With `mode:push` a node that got too few models for the rule keeps its own in that round, and Byzantine nodes, as all
 others, reach s nodes, or with `flood:True` everybody.

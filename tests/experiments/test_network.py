@@ -249,8 +249,8 @@ def test_rules_and_their_neighbourhoods() -> None:
     with pytest.raises(UserError) as error:
         ring.check_rule(refuse_below(4), "rule", 1)
     assert str(error.value) == (
-        "--topology, --nb-local-byz: node 0 hears 2 neighbours, 1 of them Byzantine: rule: expected n of at least 4, got "
-        "3; use a denser topology, another --nb-local-byz, or --topology-args allow-weak:True"
+        "--topology, --nb-local-byz: node 0 hears 2 neighbours, 1 of them Byzantine: rule: expected n of at least 4, "
+        "got 3; use a denser topology, another --nb-local-byz, or --topology-args allow-weak:True"
     )
     with pytest.raises(UserError, match="node 0 hears 2 neighbours, 1 of them Byzantine: rule is to tolerate 0; use a"):
         ring.check_rule(refuse_below(3), "rule", 0)
@@ -390,8 +390,8 @@ def test_gap_of_redrawn_graphs_is_that_of_the_mean(name: str, n: int) -> None:
             {"byzantine": [1, 5]},
             5,
             2,
-            "--topology-args: byzantine: expected 2 different node numbers from 0 to 4, one per Byzantine worker, got [1, "
-            "5]",
+            "--topology-args: byzantine: expected 2 different node numbers from 0 to 4, one per Byzantine worker, got "
+            "[1, 5]",
         ),
         ("ring", {"byzantine": [1, 1]}, 5, 2, "--topology-args: byzantine: expected 2 different node numbers"),
         ("ring", {"byzantine": [1, 1, 2]}, 5, 2, "--topology-args: byzantine: expected 2 different node numbers"),

@@ -125,7 +125,9 @@ def test_one_that_leaves_samples_out_is_allowed(monkeypatch: pytest.MonkeyPatch)
             return [np.array([2, 0], dtype=np.int32), np.array([], dtype=int)]
 
     monkeypatch.setitem(partitions._classes, "less", Less)
-    assert [shard.tolist() for shard in make_shards("less", {}, torch.zeros(3), 2, seed=1)] == [[0, 2], []]
+    shards = make_shards("less", {}, torch.zeros(3), 2, seed=1)
+    assert [shard.tolist() for shard in shards] == [[0, 2], []]
+    assert {shard.dtype for shard in shards} == {torch.int64}
 
 
 @pytest.mark.parametrize(
@@ -171,7 +173,7 @@ def test_workers_without_data() -> None:
     with pytest.raises(UserError, match=text.format("node 3")):
         require_data(shards, [3, 2, 0])
     with pytest.raises(UserError, match=text.format("nodes 1, 3")):
-        require_data(shards, range(4))
+        require_data(shards, [3, 2, 1, 0])
     with pytest.raises(UserError, match=r"got none for nodes 0, 1, 2, 3, 4, … of 9;"):
         require_data([torch.arange(0)] * 9, range(9))
     with pytest.raises(UserError, match=r"got none for nodes 0, 1, 2, 3, 4 of 5;"):

@@ -82,7 +82,9 @@ def test_titles(folder: Path) -> None:
 def test_rows_of_a_frame_are_nodes_whatever_its_index(folder: Path) -> None:
     frame = read_partition(folder).iloc[[3, 1]]
     bars, dots = plot_partition(frame).axes
-    assert [bar.get_height() for bar in bars.patches] == frame["samples"].tolist()
+    assert [(bar.get_x(), bar.get_height()) for bar in bars.patches] == list(
+        zip([-0.4, 0.6], frame["samples"], strict=True)
+    )
     assert [text.get_text() for text in dots.get_xticklabels()] == ["3", "1"]
     assert not plot_partition(frame).legends  # nobody is Byzantine
 
@@ -108,7 +110,7 @@ def texts_that_overlap(figure: Figure) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("nodes", "labels"), [(1, 1), (2, 2), (6, 100), (11, 10), (26, 10), (64, 2), (64, 100), (100, 30), (1_024, 10)]
+    ("nodes", "labels"), [(1, 1), (2, 2), (6, 100), (11, 10), (26, 10), (64, 2), (64, 100), (100, 80), (1_024, 10)]
 )
 def test_texts_do_not_overlap(nodes: int, labels: int) -> None:
     figure = plot_partition(table(nodes, labels), "a name as long as those of runs are")
@@ -173,3 +175,5 @@ def test_something_else_in_the_file(content: bytes, tmp_path: Path) -> None:
 def test_something_else_in_the_frame() -> None:
     with pytest.raises(UserError, match=r"^the frame: expected .*, got the columns node, role, samples, a, b, …$"):
         plot_partition(table(3, 0).assign(a=1, b=2, c=3))
+    with pytest.raises(UserError, match=r"^the frame: expected a partition, one row per node"):
+        plot_partition(table(3, 1).iloc[:0])

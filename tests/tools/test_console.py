@@ -60,3 +60,9 @@ def test_output_that_cannot_be_written_stops_nothing(monkeypatch: pytest.MonkeyP
         console.say("x" * 10_000)
     assert render(make_tree("title", {"a": {"b": 1}})) == "title\n└── a\n    └── b 1"
     full.detach().detach().close()
+
+
+def test_long_values_are_shown_whole(capsys: pytest.CaptureFixture) -> None:
+    Console().show(make_tree("title", {"group": {"name": "long " * 100 + "end"}}))
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.strip(" │├└─") for line in lines] == ["title", "group", "name " + "long " * 100 + "end"]

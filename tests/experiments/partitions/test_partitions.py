@@ -52,7 +52,7 @@ INCOMPLETE = frozenset()
 """Partitions that leave samples out."""
 BALANCED = {
     **{"iid": 1, "extreme": 1, "extreme, one group": 1, "gamma-similarity": 2, "mixing": 2},
-    **{"gamma-similarity 0": 1, "gamma-similarity 1": 1, "shards, similarity 1": 1},
+    **{"gamma-similarity 0": 1, "gamma-similarity 1": 1, "shards, similarity 1": 1, "shards, many": 1},
 }
 """By how many samples sizes may differ."""
 
