@@ -6,10 +6,11 @@ import sys
 from studies.command_line import main
 from studies.display import display
 from studies.frame import Study
+from studies.partitions import plot_partition
 from studies.plots import BoxPlot, LinePlot
 from studies.session import Session, discard, select
 
-__all__ = ["BoxPlot", "LinePlot", "Session", "Study", "discard", "display", "main", "select"]
+__all__ = ["BoxPlot", "LinePlot", "Session", "Study", "discard", "display", "main", "plot_partition", "select"]
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -140,7 +140,7 @@ class _Training:
         if self.simulation.metrics is not None:
             self.results.write_study(self.simulation.metrics.columns, [])  # the header, even of a run of no steps
         if self.simulation.shards is not None:
-            byzantine = self.simulation.nodes()[self.simulation.h :]
+            byzantine = self.simulation.nodes()[self.config.nb_workers - self.config.nb_real_byz :]
             targets = self.simulation.data.train.targets
             write_partition(self.results.pending / "partition.csv", self.simulation.shards, targets, byzantine)
         if self.simulation.model.one_by_one:

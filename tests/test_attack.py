@@ -88,7 +88,8 @@ def test_new_parts_are_one_new_file_each(keep: str, tmp_path: Path) -> None:
     """Copy each template beside itself, use all of them by name, and test them, without any other change."""
     ignored = shutil.ignore_patterns(".*", "__pycache__", "cache", "results-*", "benchmarks")
     shutil.copytree(ROOT, tmp_path / "code", ignore=ignored)
-    for room in ("aggregators", "aggregators/pre", "attacks", "experiments/models", "experiments/datasets"):
+    own = [f"experiments/{room}" for room in ("models", "datasets", "partitions", "topologies", "protocols")]
+    for room in ("aggregators", "aggregators/pre", "attacks", *own):
         template = tmp_path / "code" / room / "template.py"
         text = template.read_text(encoding="utf-8").replace('name="template"', f'name="{keep}"')
         template.with_name("copied.py").write_text(text, encoding="utf-8")
@@ -101,14 +102,35 @@ def test_new_parts_are_one_new_file_each(keep: str, tmp_path: Path) -> None:
         "scale:3",
         "--model-args",
         "hidden:5",
+        "--partition-args",
+        "ratio:5",
     ]
-    names = [word for flag in ("--pre-gar", "--gar", "--attack", "--model", "--dataset") for word in (flag, keep)]
+    flags = ("--pre-gar", "--gar", "--attack", "--model", "--dataset", "--partition")
+    names = [word for flag in flags for word in (flag, keep)]
     process = start([*names, *options, "--nb-steps", "5"], tmp_path, tmp_path / "code")
     out, err = process.communicate(timeout=120)
     assert (process.returncode, err) == (0, "")
-    assert out.splitlines()[-1] == f"results in results-data/{keep}-{keep}-{keep}-{keep}-f_4-lr_0.01-at_update-1"
+    name = "-".join([keep] * 5)
+    assert out.splitlines()[-1] == f"results in results-data/{name}-f_4-lr_0.01-at_update-1"
+    network = [
+        "--topology",
+        keep,
+        "--protocol",
+        keep,
+        "--protocol-args",
+        "every:2",
+        "--nb-decl-byz",
+        "0",
+        "--nb-steps",
+        "5",
+    ]
+    process = start(network, tmp_path, tmp_path / "code")
+    out, err = process.communicate(timeout=120)
+    assert (process.returncode, err) == (0, "")
+    assert out.splitlines()[-1] == f"results in results-data/digits-{keep}-{keep}-n_11-lr_0.01-at_worker-1"
     generic = ["tests/aggregators/test_aggregators.py", "tests/aggregators/pre/test_pre_gars.py"]
-    generic += ["tests/attacks/test_attacks.py", "-k", keep]
+    generic += ["tests/attacks/test_attacks.py", "tests/experiments/partitions", "tests/experiments/topologies"]
+    generic += ["-k", f"{keep} and not registered"]
     tests = subprocess.run(
         [sys.executable, "-m", "pytest", *generic], cwd=tmp_path / "code", capture_output=True, text=True, check=False
     )

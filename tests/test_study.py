@@ -228,5 +228,7 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture) -> None:
 
 
 def test_all_names_of_the_library_are_there() -> None:
-    assert set(study.__all__) == {"BoxPlot", "LinePlot", "Session", "Study", "discard", "display", "main", "select"}
+    assert set(study.__all__) == {
+        *("BoxPlot", "LinePlot", "Session", "Study", "discard", "display", "main", "plot_partition", "select")
+    }
     assert all(hasattr(study, name) for name in study.__all__)

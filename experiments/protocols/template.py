@@ -9,7 +9,7 @@ from experiments.protocols import Protocol
 from tools.errors import UserError
 
 
-class Template(Protocol):  # class MyProtocol(Protocol, name="my-protocol")
+class Template(Protocol, name="template"):
     """A local step, then the mean of what neighbours sent, in every `every`-th round only."""
 
     rule = "average"
