@@ -2,7 +2,7 @@
 
 Source: He, Karimireddy and Jaggi, "Byzantine-Robust Decentralized Learning via ClippedGossip", arXiv 2202.01545, 2022,
 section on the dumbbell, and its code: MNIST, batches of 32, learning rate 0.01, momentum 0.9, 900 iterations, nobody
-attacks. What they show is that rules like the median cannot cross such an edge even without attackers. In the one half
+attacks. Momentum is that of their algorithm, m ← 0.9 m + 0.1 g. What they show is that rules like the median cannot cross such an edge even without attackers. In the one half
 of the experiments one clique has the digits 0 to 4, the other 5 to 9.
 """
 
@@ -21,19 +21,20 @@ BASE = {
     "learning_rate": 0.01,
     "learning_rate_decay": 0.0,
     "momentum": 0.9,
+    "dampening": 0.9,
     "nb_steps": 900,
     "evaluation_delta": 450,
 }
 PARTITIONS = {
-    "iid": {"partition": "iid"},
     "noniid": {"partition": "extreme", "partition_args": {"groups": 2}},
+    "iid": {"partition": "iid"},
 }
 RULES = {
     "dpsgd": {"protocol": "dpsgd"},
+    "trmean": {"protocol": "robust", "gar": "trmean", "nb_local_byz": 1},
+    "geomed": {"protocol": "robust", "gar": "geomed", "nb_local_byz": 1},
     "clipped": {"protocol": "clipped-gossip", "protocol_args": {"tau": 1.0}},
     "clipped-adaptive": {"protocol": "clipped-gossip", "nb_local_byz": 1},
-    "geomed": {"protocol": "robust", "gar": "geomed", "nb_local_byz": 1},
-    "trmean": {"protocol": "robust", "gar": "trmean", "nb_local_byz": 1},
 }
 
 
