@@ -1,4 +1,4 @@
-"""Write the pages about rules, attacks and topologies from the registries: `python3 docs/generate.py`.
+"""Write the pages about rules, attacks, topologies and partitions from the registries: `python3 docs/generate.py`.
 
 What the pages say of each stands in its file: the first paragraph of its class's docstring, the parameters of its
 formula, the context it needs, its `cost`, and the "Source:" of the file. Conditions on n and f are found by asking
@@ -22,6 +22,8 @@ from aggregators.pre import pre_gars  # noqa: E402
 from attacks import CONTEXT as ATTACK_CONTEXT  # noqa: E402
 from attacks import attacks  # noqa: E402
 from experiments.command_line import describe_argument  # noqa: E402
+from experiments.partitions import CONTEXT as PARTITION_CONTEXT  # noqa: E402
+from experiments.partitions import partitions  # noqa: E402
 from experiments.topologies import CONTEXT as TOPOLOGY_CONTEXT  # noqa: E402
 from experiments.topologies import Topology, topologies  # noqa: E402
 from tools.arguments import explicit_parameters  # noqa: E402
@@ -167,6 +169,15 @@ def topologies_page() -> str:
     )
 
 
+def partitions_page() -> str:
+    """Return the page about partitions."""
+    rows = [
+        row(name, cls, definition(cls), parameters(cls.split, PARTITION_CONTEXT), source(cls))
+        for name, cls in partitions.items()
+    ]
+    return _fill("partitions.md", partitions=table(["name", "definition", "parameters", "source"], rows))
+
+
 def _fill(name: str, **tables: str) -> str:
     text = (TEXTS / name).read_text(encoding="utf-8")
     for place, content in tables.items():
@@ -178,6 +189,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "rules.md": rules_page,
     "attacks.md": attacks_page,
     "topologies.md": topologies_page,
+    "partitions.md": partitions_page,
 }
 
 

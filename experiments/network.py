@@ -13,7 +13,7 @@ from scipy.sparse import csr_array
 from scipy.sparse.csgraph import breadth_first_order
 
 from experiments.mixing_weights import SCHEMES, mixing_weights, spectral_gap
-from experiments.topologies import CONTEXT, Topology, topologies
+from experiments.topologies import CONTEXT, TRIES, Topology, topologies
 from tools.arguments import bind, explicit_parameters
 from tools.errors import UserError, one_line
 from tools.seeding import derive_seed
@@ -43,7 +43,7 @@ class CommonArguments:
         for name in ("connected", "allow_weak"):
             if not isinstance(getattr(self, name), bool):
                 raise UserError(f"{FLAG}: {name}: expected True or False, got {getattr(self, name)!r}")
-        if self.weights not in SCHEMES:
+        if not isinstance(self.weights, str) or self.weights not in SCHEMES:
             raise UserError(f"{FLAG}: weights: expected one of {', '.join(SCHEMES)}, got {self.weights!r}")
         if isinstance(self.byzantine, list):
             numbers = self.byzantine
@@ -121,6 +121,7 @@ class Network:
         seed: of the run.
 
     Attributes:
+        name, n, f: as given; h: honest workers.
         nodes: the node of each worker: honest ones, then Byzantine ones, both in ascending order.
         varies: whether neighbourhoods differ from round to round.
         largest_byzantine_neighbours: of an honest node, in any round.
@@ -139,13 +140,24 @@ class Network:
         self.nodes = (*(node for node in range(n) if node not in byzantine), *sorted(byzantine))
         self._period = self._topology.period(n, **self._own)
         self.varies = self._period != 1
-        self._rounds = {step: self._make_neighbourhoods(step) for step in range(self._period or 1)}
-        if self._common.connected and self._period is not None:
-            self._check_connected()
-        self._heard, self._heard_byzantine, byzantine_weight = self._count()
+        self._draw_graphs()
+        self._heard, self._heard_byzantine, byzantine_weight = self._count_neighbours()
         self.largest_byzantine_neighbours = int(self._heard_byzantine.max())
         self.largest_byzantine_share = float((self._heard_byzantine / numpy.maximum(self._heard, 1)).max())
         self.largest_byzantine_weight = float(byzantine_weight.max())
+
+    def _draw_graphs(self) -> None:
+        """Make the graphs of all rounds; random ones are drawn again while honest nodes are not connected, as asked."""
+        for self._draw in range(TRIES):
+            self._rounds = {step: self._make_neighbourhoods(step) for step in range(self._period or 1)}
+            if not self._common.connected or self._period is None:
+                break
+            try:
+                self._check_connected()
+                break
+            except UserError:
+                if not self._at_random or self._draw == TRIES - 1:
+                    raise
 
     def _byzantine_nodes(self) -> set[int]:
         if isinstance(self._common.byzantine, list):
@@ -160,8 +172,11 @@ class Network:
 
     def graph(self, step: int) -> Graph:
         """Return who hears whom in a round, by the numbers of nodes; see `Topology.graph`."""
-        rng = random.Random(derive_seed(self._seed, "topology", step if self._period is None else 0))
-        return self._topology.graph(self.n, rng=rng, step=self._phase(step), **self._own)
+        rng = random.Random(derive_seed(self._seed, "topology", step if self._period is None else self._draw))
+        untouched = rng.getstate()
+        graph = self._topology.graph(self.n, rng=rng, step=self._phase(step), **self._own)
+        self._at_random = rng.getstate() != untouched
+        return graph
 
     def layout(self, graph: Graph) -> numpy.ndarray:
         """Return where to draw the nodes of one of its graphs, (n, 2)."""
@@ -214,7 +229,7 @@ class Network:
                     f"{unheard} says never reaches node {deaf}; use a denser topology, or {FLAG} connected:False"
                 )
 
-    def _count(self) -> tuple[numpy.ndarray, numpy.ndarray, numpy.ndarray]:
+    def _count_neighbours(self) -> tuple[numpy.ndarray, numpy.ndarray, numpy.ndarray]:
         """Return the numbers of neighbours and of Byzantine ones, and the weight of these, three (cases, h).
 
         A case is a round or, where graphs are redrawn, a number of neighbours that any node may have in some round, as
@@ -271,8 +286,9 @@ class Network:
             case, worker = numpy.argwhere(weak)[0]
             heard, byzantine = int(self._heard[case, worker]), self._heard_byzantine[case, worker]
             reason = refusals.get(heard + 1, f"{what} is to tolerate {b}")
+            hears = "may hear" if self._period is None else "hears"
             raise UserError(
-                f"--topology, --nb-local-byz: node {self.nodes[worker]} hears {heard} neighbour{'s' * (heard != 1)}, "
+                f"--topology, --nb-local-byz: node {self.nodes[worker]} {hears} {heard} neighbour{'s' * (heard != 1)}, "
                 f"{byzantine} of them Byzantine: {reason}; use a denser topology, another --nb-local-byz, or {FLAG} "
                 f"allow-weak:True"
             )
@@ -283,7 +299,7 @@ class Network:
     def spectral_gap(self) -> float:
         """1 − |λ₂| of the mixing weights; of their product over a period; of their mean where graphs are redrawn."""
         if self._period is None:
-            # Nodes being alike, the mean has one value on the diagonal and one elsewhere: so many times that is the gap
+            # Nodes being alike, the mean has one value on the diagonal and one, say w, elsewhere: its gap is nw
             return float(self.n - self._matrix(0).trace()) / (self.n - 1)
         return spectral_gap([self._matrix(step) for step in range(self._period)])
 
@@ -293,18 +309,17 @@ class Network:
         degrees = numpy.diff(self.neighbourhoods(0).offsets) - 1
         often = {None: ", drawn anew every round", 1: ""}.get(self._period, f", in turn over {self._period} rounds")
         over = {None: " of the mean over draws", 1: ""}.get(self._period, f" over {self._period} rounds")
+        among = (
+            f"at most {self.largest_byzantine_neighbours} of an honest node, {self.largest_byzantine_share:.0%} of its "
+            f"neighbours, {self.largest_byzantine_weight:.0%} of the weight it gives"
+        )
         return {
             "nodes": str(self.n),
             "edges": f"{graph.number_of_edges()}{' in one direction' if graph.is_directed() else ''}{often}",
             "neighbours": f"{degrees.min()} to {degrees.max()}, {degrees.mean():.4g} in the mean",
             "spectral gap": f"{self.spectral_gap:.4g}{over}",
             "Byzantine nodes": _listed(self.nodes[self.h :]),
-            "Byzantine neighbours": "none"
-            if self.largest_byzantine_neighbours == 0
-            else (
-                f"at most {self.largest_byzantine_neighbours} of an honest node, {self.largest_byzantine_share:.0%} of "
-                f"its neighbours, {self.largest_byzantine_weight:.0%} of the weight it gives"
-            ),
+            "Byzantine neighbours": among if self.largest_byzantine_neighbours else "none",
         }
 
 

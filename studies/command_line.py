@@ -5,8 +5,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from studies import gallery
+from studies import figures, gallery
 from studies.frame import Study
+from studies.partitions import plot_partition
 from studies.tables import FORMATS
 from tools.arguments import parse_pairs
 from tools.console import warnings_as_lines
@@ -18,6 +19,7 @@ EXAMPLES = """examples:
   python3 study.py table results-data --over seed,learning_rate --format csv -o accuracies.csv
   python3 study.py plot results-data -o results-plot --only '*-krum-*'
   python3 study.py topology ring --nodes 20 --byzantine 3 -o ring.png
+  python3 study.py partition results-data/my-run -o partition.png
 
 As a library: import study, see docs/study.md."""
 
@@ -76,6 +78,17 @@ def make_parser() -> argparse.ArgumentParser:
         "-o", "--output", metavar="FILE", help="where to write: .png, .pdf or .svg (default: NAME.png)"
     )
     topology.set_defaults(run=_topology)
+
+    partition = commands.add_parser(
+        "partition",
+        help="drawing of who has which samples",
+        description="Drawing of how samples are spread over nodes.",
+    )
+    partition.add_argument("directory", help="result directory of a run with --partition, or its partition.csv")
+    partition.add_argument(
+        "-o", "--output", metavar="FILE", default="partition.png", help=".png, .pdf or .svg (default: partition.png)"
+    )
+    partition.set_defaults(run=_partition)
     return parser
 
 
@@ -116,7 +129,7 @@ def _plot(arguments: argparse.Namespace) -> None:
 
 
 def _topology(arguments: argparse.Namespace) -> None:
-    from studies.topology import draw_topology, save_topology  # the other commands need no networkx
+    from studies.topology import draw_topology  # the other commands need no networkx
 
     try:
         topology_args = parse_pairs(arguments.topology_args)
@@ -131,7 +144,13 @@ def _topology(arguments: argparse.Namespace) -> None:
         step=arguments.step,
     )
     path = Path(arguments.output or f"{arguments.name}.png")
-    save_topology(figure, path)
+    figures.save(figure, path)
+    print(path, flush=True)
+
+
+def _partition(arguments: argparse.Namespace) -> None:
+    path = Path(arguments.output)
+    figures.save(plot_partition(arguments.directory), path)
     print(path, flush=True)
 
 

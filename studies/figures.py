@@ -1,6 +1,7 @@
 """Figures of several runs: a frame in, a figure out, no window opened."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy
@@ -8,14 +9,30 @@ import pandas
 
 from studies.plots import LINE_STYLES, STYLE
 from studies.wording import number, title_of
+from tools.errors import UserError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 DPI = 150
+FORMATS = (".png", ".pdf", ".svg")
 CELL_INCHES = (1.15, 0.5)
 SPREAD_OF_LOGARITHMIC = 100
 """Where the largest number is so many times the smallest, equal steps of a scale are equal factors."""
+
+
+def save(figure: "Figure", path: Path) -> None:
+    """Write a figure in the format that the file name's ending says.
+
+    Raises:
+        UserError: another ending than .png, .pdf and .svg, or a file that cannot be written.
+    """
+    if path.suffix not in FORMATS:
+        raise UserError(f"--output: expected a name that ends in {', '.join(FORMATS)}, got {path}")
+    try:
+        figure.savefig(path)
+    except OSError as error:
+        raise UserError(f"--output: cannot write {path}: {error.strerror}; name another file") from error
 
 
 def curves(

@@ -1,6 +1,5 @@
 """Drawings of topologies, Byzantine nodes and all."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy
@@ -14,7 +13,6 @@ if TYPE_CHECKING:
 
     from experiments.network import Network
 
-FORMATS = (".png", ".pdf", ".svg")
 LARGEST_INCHES, MOST_GROWTH = (9.0, 8.5), 1.6
 """Size of the graph, and how many times that it may have where nodes would be too close otherwise."""
 LEAST_WIDTH_INCHES, HEAD_INCHES, FOOT_INCHES = 6.0, 0.7, 0.45
@@ -79,20 +77,6 @@ def draw_topology(
     part = f" ({len(drawn):,} of {len(edges):,} edges drawn)" if len(drawn) < len(edges) else ""
     _write(axes.figure, title, _properties(network) + part)
     return axes.figure
-
-
-def save_topology(figure: "Figure", path: Path) -> None:
-    """Write a drawing in the format that the file name's ending says.
-
-    Raises:
-        UserError: another ending than .png, .pdf and .svg, or a file that cannot be written.
-    """
-    if path.suffix not in FORMATS:
-        raise UserError(f"--output: expected a name that ends in {', '.join(FORMATS)}, got {path}")
-    try:
-        figure.savefig(path)
-    except OSError as error:
-        raise UserError(f"--output: cannot write {path}: {error.strerror}; name another file") from error
 
 
 def _properties(network: "Network") -> str:

@@ -229,6 +229,7 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture) -> None:
 
 def test_all_names_of_the_library_are_there() -> None:
     assert set(study.__all__) == {
-        *("BoxPlot", "LinePlot", "Session", "Study", "discard", "display", "main", "plot_partition", "select")
+        *("BoxPlot", "LinePlot", "Session", "Study", "discard", "display", "main", "plot_partition", "select"),
+        "draw_topology",
     }
     assert all(hasattr(study, name) for name in study.__all__)

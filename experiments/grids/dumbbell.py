@@ -2,8 +2,9 @@
 
 Source: He, Karimireddy and Jaggi, "Byzantine-Robust Decentralized Learning via ClippedGossip", arXiv 2202.01545, 2022,
 section on the dumbbell, and its code: MNIST, batches of 32, learning rate 0.01, momentum 0.9, 900 iterations, nobody
-attacks. Momentum is that of their algorithm, m ← 0.9 m + 0.1 g. What they show is that rules like the median cannot cross such an edge even without attackers. In the one half
-of the experiments one clique has the digits 0 to 4, the other 5 to 9.
+attacks. Momentum is that of their algorithm, m ← 0.9 m + 0.1 g. What they show is that rules like the median cannot
+cross such an edge even without attackers. In the one half of the experiments one clique has the digits 0 to 4, the
+other 5 to 9.
 """
 
 from collections.abc import Iterator

@@ -44,7 +44,7 @@ class Topology(ABC):
         """Return who hears whom in a round.
 
         Args:
-            rng: the same for every call of a static topology, another one for every round where graphs are redrawn.
+            rng: starts anew for every call, in the same way but where graphs are redrawn.
             step: number of the round, from 0.
 
         Returns:

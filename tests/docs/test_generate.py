@@ -14,12 +14,15 @@ import pytest
 from aggregators import gars
 from aggregators.pre import pre_gars
 from attacks import attacks
+from experiments.partitions import partitions
+from experiments.protocols import protocols
 from experiments.topologies import topologies
+from tools.arguments import explicit_parameters
 from tools.registry import Registry
 
 NO_PAPER = ("average", "nan", "zero")
-OF_NOBODY = ("barbell", "complete", "file", "hypercube", "ring", "server", "star", "torus", "tree")
-"""Graphs that are nobody's."""
+OF_NOBODY = ("barbell", "complete", "file", "hypercube", "ring", "server", "star", "torus", "tree", "iid", "shared")
+"""Graphs and partitions that are nobody's."""
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -31,7 +34,7 @@ def generate() -> ModuleType:
     return module
 
 
-@pytest.mark.parametrize("page", ["rules.md", "attacks.md", "topologies.md"])
+@pytest.mark.parametrize("page", ["rules.md", "attacks.md", "topologies.md", "partitions.md"])
 def test_page_is_not_stale(page: str, generate: ModuleType) -> None:
     written = (ROOT / "docs" / page).read_text(encoding="utf-8")
     assert written == generate.PAGES[page](), f"docs/{page} is stale: run python3 docs/generate.py"
@@ -70,7 +73,9 @@ def test_source_ends_after_the_year(text: str, expected: str, generate: ModuleTy
 
 
 @pytest.mark.parametrize(
-    "registry", [gars, pre_gars, attacks, topologies], ids=["rules", "pre-aggregators", "attacks", "topologies"]
+    "registry",
+    [gars, pre_gars, attacks, topologies, partitions],
+    ids=["rules", "pre-aggregators", "attacks", "topologies", "partitions"],
 )
 def test_no_source_is_cut_inside_brackets_or_quotes(registry: Registry, generate: ModuleType) -> None:
     for name, cls in registry.items():
@@ -96,6 +101,17 @@ def test_library_examples_run(page: str) -> None:
 def test_library_example_of_topologies_runs(capsys: pytest.CaptureFixture[str]) -> None:
     exec(examples("topologies.md")[0])
     assert capsys.readouterr().out.endswith("[ 3  0  1  2  4  5  6  7  8  9 10]\n")
+
+
+def test_page_about_protocols_has_them_all_and_its_example_runs() -> None:
+    text = (ROOT / "docs" / "decentralised.md").read_text(encoding="utf-8")
+    for name, protocol in protocols.items():
+        (line,) = (line for line in text.splitlines() if line.startswith(f"| `{name}`"))
+        assert all(f"`{argument}" in line for argument in explicit_parameters(protocol.check, protocol.CONTEXT))
+    names: dict = {}
+    exec(examples("decentralised.md")[0], names)
+    assert len(names["results"]) == 10
+    assert names["results"][-1]["losses"].mean() < names["results"][0]["losses"].mean()
 
 
 def test_examples_of_new_files_work_and_pass_the_generic_tests(tmp_path: Path) -> None:

@@ -292,7 +292,7 @@ def test_weak_nodes_of_redrawn_graphs() -> None:
     def of_another_type(size: int) -> None:
         raise TypeError("rule: no")
 
-    with pytest.raises(UserError, match="node 0 hears 4 neighbours, 2 of them Byzantine: rule: no; use"):
+    with pytest.raises(UserError, match="node 0 may hear 4 neighbours, 2 of them Byzantine: rule: no; use"):
         make("el-oracle", 7, 2).check_rule(of_another_type, "rule", 3)
 
 
@@ -375,6 +375,13 @@ def test_gap_of_redrawn_graphs_is_that_of_the_mean(name: str, n: int) -> None:
             5,
             0,
             "--topology-args: weights: expected one of metropolis, uniform, max-degree, lazy, got 'metro'",
+        ),
+        (
+            "ring",
+            {"weights": ["lazy"]},
+            5,
+            0,
+            "--topology-args: weights: expected one of metropolis, uniform, max-degree,",
         ),
         ("ring", {"connected": 1}, 5, 0, "--topology-args: connected: expected True or False, got 1"),
         ("ring", {"allow_weak": "yes"}, 5, 0, "--topology-args: allow_weak: expected True or False, got 'yes'"),

@@ -386,7 +386,10 @@ BAD = [
     ("--load-checkpoint cut", "--load-checkpoint: expected a whole checkpoint, got something else in cut"),
     ("--load-checkpoint tensor", "--load-checkpoint: expected a file in the format 'byzantium checkpoint 3'"),
     ("--topology circle", "unknown topology 'circle', expected one of: barbell, complete"),
-    ("--topology regular --topology-args k:3", "regular: expected an even k for an odd number of nodes, got k = 3 for n = 11"),
+    (
+        "--topology regular --topology-args k:3",
+        "regular: expected an even k for an odd number of nodes, got k = 3 for n = 11",
+    ),
     ("--topology ring --topology-args p:1", "--topology-args: ring has no argument 'p', expected what all have: byz"),
     ("--topology ring --attack nan --topology-args byzantine:[0,5,8,10]", "what node"),
     ("--topology file --topology-args path:text", "text, line 1: expected"),

@@ -9,6 +9,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 
+import study
 from experiments.shards import make_shards, write_partition
 from studies.partitions import plot_partition, read_partition
 from studies.session import Session
@@ -177,3 +178,14 @@ def test_something_else_in_the_frame() -> None:
         plot_partition(table(3, 0).assign(a=1, b=2, c=3))
     with pytest.raises(UserError, match=r"^the frame: expected a partition, one row per node"):
         plot_partition(table(3, 1).iloc[:0])
+
+
+def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "partition.csv").write_text("node,role,samples,label 0\n0,honest,3,3\n1,byzantine,2,2\n")
+    assert study.main(["partition", "run"]) == 0
+    assert capsys.readouterr().out == "partition.png\n"
+    assert (tmp_path / "partition.png").read_bytes().startswith(b"\x89PNG")
+    assert study.main(["partition", "nowhere"]) == 2
+    assert "runs with --partition shared have none" in capsys.readouterr().err

@@ -9,7 +9,8 @@ from matplotlib.figure import Figure
 from experiments.topologies import topologies
 from studies import topology as module
 from studies.command_line import main
-from studies.topology import draw_topology, save_topology
+from studies.figures import save
+from studies.topology import draw_topology
 from tests.experiments.topologies.test_topologies import CASES, WITHOUT_ARGUMENTS, is_possible
 from tools.errors import UserError
 
@@ -147,7 +148,7 @@ def test_nodes_of_a_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize("ending", ["png", "pdf", "svg"])
 def test_formats(ending: str, tmp_path: Path) -> None:
     path = tmp_path / f"ring.{ending}"
-    save_topology(draw_topology("ring", byzantine=2), path)
+    save(draw_topology("ring", byzantine=2), path)
     start = {"png": b"\x89PNG", "pdf": b"%PDF", "svg": b"<?xml"}[ending]
     assert path.read_bytes().startswith(start)
 
@@ -155,11 +156,11 @@ def test_formats(ending: str, tmp_path: Path) -> None:
 def test_files_that_cannot_be_written(tmp_path: Path) -> None:
     figure = draw_topology("ring")
     with pytest.raises(UserError, match=r"--output: expected a name that ends in .png, .pdf, .svg, got .*ring.jpeg"):
-        save_topology(figure, tmp_path / "ring.jpeg")
+        save(figure, tmp_path / "ring.jpeg")
     with pytest.raises(
         UserError, match=r"--output: cannot write .*ring.png: No such file or directory; name another file"
     ):
-        save_topology(figure, tmp_path / "none" / "ring.png")
+        save(figure, tmp_path / "none" / "ring.png")
 
 
 def test_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

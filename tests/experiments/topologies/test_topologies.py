@@ -136,9 +136,11 @@ def test_server_has_no_graph() -> None:
 
 
 def test_draws_until_connected() -> None:
+    count: list[int] = []
     draws = iter([networkx.empty_graph(3), networkx.path_graph(3), networkx.complete_graph(3)])
     assert draw_connected(lambda: next(draws), "g").number_of_edges() == 2
     with pytest.raises(
         UserError, match="--topology-args: g: expected a connected graph, got none in 100 draws; ask for"
     ):
-        draw_connected(lambda: networkx.empty_graph(2), "g")
+        draw_connected(lambda: count.append(1) or networkx.empty_graph(2), "g")
+    assert len(count) == 100
