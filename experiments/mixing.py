@@ -195,7 +195,7 @@ class Mixer:
         loss_of: Callable[[int], Callable[[Tensor], Tensor]] | None,
     ) -> bool:
         """Give a group's vectors to the rule, as many nodes at a time as is sensible; return whether shares exist."""
-        index, d = sent.index(group), sent.rows.shape[1]
+        index, d, defined = sent.index(group), sent.rows.shape[1], True
         at_once = 1 if loss_of is not None else max(GATHERED_VALUES // (group.size * d), 1)
         for first in range(0, len(index), at_once):
             part = slice(first, first + at_once)
@@ -213,9 +213,10 @@ class Mixer:
             )
             out[receivers] = result
             if weights is None:
-                return False
-            accepted[receivers] = (weights * (group.senders[part] >= sent.honest)).sum(dim=1).double()
-        return True
+                defined = False
+            else:
+                accepted[receivers] = (weights * (group.senders[part] >= sent.honest)).sum(dim=1).double()
+        return defined
 
     def _weights(self, exchange: Exchange, sent: Sent) -> list[Tensor] | None:
         """Return the weights (g, k) of each group where no vector need be copied for them; else None."""

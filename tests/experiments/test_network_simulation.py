@@ -87,10 +87,21 @@ def test_batches_of_nodes_agree_with_nodes_one_by_one(way: dict[str, Any]) -> No
 
 
 @pytest.mark.parametrize("gar", [name for name, rule in gars.items() if "trusted" not in rule.needs])
-def test_every_rule_mixes_models(gar: str) -> None:
-    on, off = (parameters(5, gar=gar, nb_decl_byz=1, batching=batching) for batching in ("on", "off"))
-    assert on.isfinite().all()
-    assert_close(on, off, rtol=1e-4, atol=1e-5)
+@pytest.mark.parametrize("before", [[], ["nnm"]], ids=str)
+def test_every_rule_mixes_models_however_many_at_a_time(
+    gar: str, before: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = {"gar": gar, "pre_gar": before, "nb_decl_byz": 1}
+    off = parameters(5, **options, batching="off")
+    assert off.isfinite().all()
+    assert_close(parameters(5, **options), off, rtol=1e-4, atol=1e-5)
+    monkeypatch.setattr("experiments.mixing.GATHERED_VALUES", 3 * 9 * off.shape[1])  # three nodes of nine models
+    monkeypatch.setattr("experiments.mixing.DISTANCES_AT_ONCE", 2 * 9**2)
+    simulation = simulate(0, **options)
+    for _ in range(5):
+        simulation.protocol._mixed.fill_(torch.nan)
+        simulation.step()
+    assert_close(simulation.protocol.parameters, off, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
