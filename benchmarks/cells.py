@@ -42,5 +42,5 @@ MONNA_CELL = {
     "momentum": 0.99,
 }
 """Its numbers of nodes vary."""
-RING_CELL = {"topology": "ring", "nb_decl_byz": 1, "nb_local_byz": 1, "batch_size": 25, "nb_for_study": 0}
+RING_CELL = {"topology": "ring", "nb_decl_byz": 1, "batch_size": 25, "nb_for_study": 0}
 """Of honest nodes; their number, and the protocol, vary."""

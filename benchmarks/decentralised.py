@@ -2,16 +2,16 @@
 
 Prints two parts as markdown tables; `--parts` chooses, `--output FOLDER` also writes all times there as results.json.
 
-All that is compared takes turns in one process, on the same threads, after a turn to warm up. Before a turn idle threads
-get time to fall asleep, and its first call is not timed: some libraries' threads wait actively. Times are milliseconds
-of one call, averaged over the `--steps` of a turn; medians, quartiles and least ones are over `--rounds` turns, ratios
-medians over pairs of turns.
+All that is compared takes turns in one process, on the same threads, after a turn to warm up. Before a turn idle
+threads get time to fall asleep, since some libraries' wait actively, and its first call is not timed. Times are
+milliseconds of one call, averaged over the `--steps` of a turn; medians, quartiles and least ones are over `--rounds`
+turns, ratios medians over pairs of turns. Phases are medians too, those left out that nobody spends 1 % on.
 
-monna: rounds of MoNNA on MNIST, under the attack alie that reaches all. Ours is what attack.py does, without a study and
-with one, and, as a library, `step()` of the protocol itself, with its snapshots. Beside them `MonnaSimulation` of the
-library krum where it is installed (PyPI, Python 3.12): the same network, rates and shards, these in a TensorDataset per
-node. Asked for is a round in a quarter of its time. Then the evaluation of all honest nodes on the test set, asked for
-in a fifth; ours also evaluates the averaged model, theirs also computes the loss.
+monna: rounds of MoNNA on MNIST, under the attack alie that reaches all. Ours is what attack.py does, without a study
+and with one, and, as a library, `step()` of the protocol itself, with its snapshots. Beside them `MonnaSimulation` of
+the library krum where it is installed (PyPI, Python 3.12): the same network, rates and shards, these in a TensorDataset
+per node. Asked for is a round in a quarter of its time. Then the evaluation of all honest nodes on the test set, asked
+for in a fifth; ours also evaluates the averaged model, theirs also computes the loss.
 
 growth: rounds of three protocols on rings of honest nodes, on the digits. The time that a node takes is set beside that
 in the smallest ring; and beside that in the smallest one where it is within 20 % of the least, so that starting each
@@ -57,7 +57,7 @@ from tools.errors import UserError, one_line  # noqa: E402
 SEED = 1
 USUAL = {"rounds": 11, "steps": 10, "sizes": [(20, 3)], "nodes": [16, 64, 256, 1024]}
 QUICK = {"rounds": 2, "steps": 1, "sizes": [(5, 1)], "nodes": [4, 8]}
-PROTOCOLS: dict[str, dict[str, Any]] = {"dpsgd": {}, "gossip": {}, "robust": {"gar": "trmean"}}
+PROTOCOLS: dict[str, dict[str, Any]] = {"dpsgd": {}, "gossip": {}, "robust": {"gar": "trmean", "nb_local_byz": 1}}
 MOST = {"round": 1 / 4, "evaluation": 1 / 5}
 """What share of krum's time is asked for."""
 TOLERANCE = 0.2
@@ -215,7 +215,7 @@ def own_peak_bytes(config: RunConfig) -> int:
     with settings(config):
         data = load_data(config)
         NetworkSimulation(replace(config, nb_workers=FEW_NODES), data, SEED).run(config.nb_steps)
-        gc.collect()
+        gc.collect()  # a simulation and its protocol know each other
         if cuda:
             torch.cuda.reset_peak_memory_stats(config.device)
             before = torch.cuda.memory_allocated(config.device)
@@ -249,13 +249,13 @@ def beside(times: list[float], of_peer: list[float], most: float) -> str:
 
 
 def split(phases: Mapping[str, Times]) -> tuple[list[str], dict[str, list[str]]]:
-    """Return the names of all phases, and of each who has some their medians as cells."""
-    names = list(dict.fromkeys(name for times in phases.values() for name in times))
-    cells = {
-        who: [digits(statistics.median(times[name])) if name in times else "" for name in names]
-        for who, times in phases.items()
-    }
-    return names, cells
+    """Return the names of phases, and by who their medians as cells; without those that nobody spends 1 % on."""
+    medians = {who: {name: statistics.median(ms) for name, ms in times.items()} for who, times in phases.items()}
+    names = dict.fromkeys(
+        name for of_one in medians.values() for name, ms in of_one.items() if ms >= 0.01 * sum(of_one.values())
+    )
+    cells = {who: [digits(of_one[name]) if name in of_one else "" for name in names] for who, of_one in medians.items()}
+    return list(names), cells
 
 
 def table(*lines: Iterable[str]) -> None:
@@ -264,7 +264,6 @@ def table(*lines: Iterable[str]) -> None:
     print()
     for line in (head, ["---"] * len(head), *rows):
         print(f"| {' | '.join(line)} |")
-    print(flush=True)
 
 
 def report_monna(result: dict[str, Any]) -> None:
@@ -278,9 +277,9 @@ def report_monna(result: dict[str, Any]) -> None:
             rows.append([who, *spread(ms), relative, *(cells[who] if what == "round" else ())])
         table([*head, *(names if what == "round" else ())], *rows)
     if peer is None:
-        print(f"krum: not compared, {result['missing']}")
+        print(f"\nkrum: not compared, {result['missing']}")
     accuracies = ", ".join(f"{who} {accuracy:.3f}" for who, accuracy in result["accuracies"].items())
-    print(f"Mean accuracy of honest nodes after {result['rounds_done']} rounds: {accuracies}", flush=True)
+    print(f"\nMean accuracy of honest nodes after {result['rounds_done']} rounds: {accuracies}", flush=True)
 
 
 def report_rings(result: dict[str, Any]) -> None:
@@ -298,10 +297,10 @@ def report_rings(result: dict[str, Any]) -> None:
     table([*head, "memory, MB", "(h, d) matrices", *names], *rows)
     farthest = max((by_node[n] / by_node[start] - 1 for n in by_node if n > start), key=abs, default=None)
     if farthest is None:
-        print(f"A node's time still falls at {start} nodes: nothing is seen of growth from there on", flush=True)
+        print(f"\nNo ring is larger than that of {start} nodes, from where on growth would count", flush=True)
     else:
-        verdict = "within" if abs(farthest) <= TOLERANCE else "**not** within"
-        print(f"From {start} nodes on, a node's time is {verdict} {TOLERANCE:.0%}: {farthest:+.0%} at most", flush=True)
+        stays = "stays" if abs(farthest) <= TOLERANCE else "does **not** stay"
+        print(f"\nFrom {start} nodes on, a node's time {stays} within {TOLERANCE:.0%}: {farthest:+.0%}", flush=True)
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
@@ -317,12 +316,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--sizes", nargs="+", type=parse_size, metavar="n,f", help="of monna (default 20,3)")
     parser.add_argument("--nodes", nargs="+", type=int, metavar="n", help=f"of rings (default {nodes})")
     parser.add_argument("--protocols", nargs="+", default=list(PROTOCOLS), choices=list(PROTOCOLS), help="on rings")
-    parser.add_argument(
-        "--batch-size",
-        type=int,
-        default=RING_CELL["batch_size"],
-        help="samples per node on rings (default %(default)s)",
-    )
+    size = RING_CELL["batch_size"]
+    parser.add_argument("--batch-size", type=int, default=size, help=f"samples per node on rings (default {size})")
     parser.add_argument("--quick", action="store_true", help="see above; flags of sizes and rounds still count")
     parser.add_argument("-o", "--output", metavar="FOLDER", help="folder for results.json")
     parser.add_argument("--memory", help=argparse.SUPPRESS)
@@ -349,9 +344,9 @@ def parse_size(text: str) -> tuple[int, int]:
 
 def monna_configs(arguments: argparse.Namespace) -> dict[str, RunConfig]:
     """Return the configurations of the part monna, by n,f."""
-    data = (
-        {"dataset": "digits"} if arguments.quick else {"data_directory": str(Path(arguments.data_directory).resolve())}
-    )
+    data = {"dataset": "digits"}
+    if not arguments.quick:
+        data = {"data_directory": str(Path(arguments.data_directory).resolve())}
     return {
         f"{n},{f}": make_config(arguments, **MONNA_CELL | data, nb_workers=n, nb_decl_byz=f) for n, f in arguments.sizes
     }

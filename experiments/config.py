@@ -220,7 +220,7 @@ class RunConfig:
     )
     weight_decay: float = option(0.0, "λ of the step −ηλθ, never clipped", at_least=0)
     gradient_clip: float | None = option(None, "largest norm of a sampled gradient", more_than=0)
-    nb_local_steps: int = option(1, "SGD steps of each worker per step of the server", at_least=1)
+    nb_local_steps: int = option(1, "SGD steps of each worker per step", at_least=1)
 
     nb_for_study: int = option(
         1, "gradients sampled per step for the study, at least the honest ones; 0: no study", at_least=0, at_most=10**6
@@ -297,9 +297,16 @@ class RunConfig:
                 f"--dampening: expected none with --protocol {self.protocol}, whose momentum is dampened by "
                 f"itself, got {self.dampening:g}"
             )
-        if not protocol.takes_rules and (self.gar != (protocol.rule or "average") or self.gars or self.pre_gar):
+        own = protocol.rule or "average"
+        if protocol.rule is None and not protocol.takes_rules:
+            for flag, given in (("--nb-local-byz", self.nb_local_byz), ("--device-gar", self.device_gar)):
+                if given not in (None, "same"):
+                    raise UserError(
+                        f"{flag}: expected none with --protocol {self.protocol}, which has no rule, got {given}"
+                    )
+        if not protocol.takes_rules and (self.gar != own or self.gars or self.pre_gar or self.gar_args):
             raise UserError(
-                f"--gar, --gars, --pre-gar: expected none with --protocol {self.protocol}, which mixes "
+                f"--gar, --gar-args, --gars, --pre-gar: expected none with --protocol {self.protocol}, which mixes "
                 f"in its own way; use --protocol robust"
             )
 
@@ -335,8 +342,13 @@ class RunConfig:
         if self.attack is None:
             if self.attack_args:
                 raise UserError("--attack-args: expected --attack as well")
-        else:
-            self.check_attack()
+            return
+        if self.participation < 1 and "state" in explicit_parameters(attacks[self.attack].formula()):
+            raise UserError(
+                f"--participation: expected 1 with --attack {self.attack}, which remembers who sent what, got "
+                f"{self.participation:g}"
+            )
+        self.check_attack()
 
     def _check_defence(self, defence: Defence) -> None:
         for piece in sorted(defence.needs - RULE_CONTEXT[self.has_server]):
@@ -346,6 +358,11 @@ class RunConfig:
                 expected, who = "a rule for workers without a server", "a server has"
             raise UserError(
                 f"--gar: expected {expected}, got {defence.rule.name}, which needs {piece!r}: only {who} that"
+            )
+        if self.participation < 1 and "state" in explicit_parameters(defence.rule.formula()):
+            raise UserError(
+                f"--participation: expected 1 with {defence.rule.name}, which remembers what each worker sent, got "
+                f"{self.participation:g}"
             )
         if not self.has_server:  # how many vectors nodes receive is known when there is a network
             if "weights_row" in defence.rule.needs and defence.changes_rows(10, 0):

@@ -21,6 +21,7 @@ from attacks import Attack
 from experiments.batches import Batches
 from experiments.losses import FunctionLoss, Loss
 from experiments.model import Model
+from experiments.states import moved
 from tools.seeding import derive_seed, make_generator
 
 Batch = tuple[Tensor, Tensor]
@@ -60,7 +61,7 @@ class DecentralisedSimulation(ABC, Generic[StepResultT]):
         loss_fn: outputs and targets of one batch → its loss, 0-D.
         n: workers, Byzantine ones included.
         f: Byzantine workers.
-        attack: what they send, a class or a name; needed if there are any.
+        attack: what they send, a class or a name; needed if there are any and the subclass does not make it itself.
         attack_kwargs: its arguments.
         aggregator: the rule by which workers mix what they received, a class or a name.
         aggregator_kwargs: its arguments; `f` among them, if it is to tolerate another number than `f`.
@@ -94,7 +95,8 @@ class DecentralisedSimulation(ABC, Generic[StepResultT]):
     ) -> None:
         if not 0 <= f < n:
             raise ValueError(f"expected f from 0 to {n - 1} for n = {n}, at least one worker being honest, got {f}")
-        if f and attack is None:
+        own = type(self).generate_byzantine_models is not DecentralisedSimulation.generate_byzantine_models
+        if f and attack is None and not own:
             raise ValueError(f"expected an attack for {f} Byzantine workers, got none")
         if not isinstance(model, nn.Module | Model):
             raise TypeError(f"expected a Model or a module as model, got {model!r}")
@@ -110,14 +112,14 @@ class DecentralisedSimulation(ABC, Generic[StepResultT]):
         self.seed = secrets.randbits(31) if seed is None else seed
         self.test_data = test_data
         self.step_index = 0
-        self._take(data)
-        self._start()
+        self._keep_streams(data)
+        self._give_everybody_the_model()
         device = self.model.parameters.device
         self.attack_generator = make_generator(self.seed, "attack", device=device)
         self.rule_generator = make_generator(self.seed, "rule", device=device)
         self.attack_state: dict[str, Any] = {}
 
-    def _take(self, data: Any) -> None:
+    def _keep_streams(self, data: Any) -> None:
         """Keep the workers' streams."""
         streams = list(data)
         if len(streams) != self.h:
@@ -127,7 +129,7 @@ class DecentralisedSimulation(ABC, Generic[StepResultT]):
             )
         self.data = [iter(stream) for stream in streams]
 
-    def _start(self) -> None:
+    def _give_everybody_the_model(self) -> None:
         """Give every honest worker the model's parameters and buffers."""
         self.parameters = self.model.parameters.expand(self.h, -1).clone()
         self.buffers = self.model.node_buffers(self.h)
@@ -145,21 +147,29 @@ class DecentralisedSimulation(ABC, Generic[StepResultT]):
     @torch.no_grad()
     def step(self) -> StepResultT:
         """Do one round: local optimisation, mixing, commit; return its snapshot."""
-        gradients, losses = self.compute_honest_worker_gradients(self.collect_worker_batches())
+        self.begin_round()
+        batches = self.collect_worker_batches()
+        with torch.enable_grad():  # a subclass may differentiate in its own way
+            gradients, losses = self.compute_honest_worker_gradients(batches)
+        gradients, losses = gradients.detach(), losses.detach()
         honest_gradients = gradients[: self.h].clone()  # a protocol may go on in the same memory
         local = self.local_update(gradients)
         local_parameters = local[: self.h].clone()
         byzantine = self.generate_byzantine_models(local)
+        byzantine_parameters = byzantine.clone()
         mixed = self.aggregate_over_received_nodes(local, byzantine)
         mixed_parameters = mixed[: self.h].clone()
         self.commit_state(mixed)
         return self.build_step_result(
             honest_gradients=honest_gradients,
             local_parameters=local_parameters,
-            byzantine_parameters=byzantine,
+            byzantine_parameters=byzantine_parameters,
             mixed_parameters=mixed_parameters,
-            losses=losses,
+            losses=losses.clone(),
         )
+
+    def begin_round(self) -> None:
+        """Do what comes before a round; here nothing."""
 
     def collect_worker_batches(self) -> Sequence[Batch]:
         """Return the next batch of every honest worker, in their order.
@@ -214,17 +224,27 @@ class DecentralisedSimulation(ABC, Generic[StepResultT]):
         """
         if self.f == 0:
             return local_parameters.new_empty(0, local_parameters.shape[1])
-        return self.attack.generate(
-            local_parameters,
-            f=self.f,
-            **{
-                "parameters": self.parameters.mean(dim=0),
-                "step": self.step_index,
-                "state": self.attack_state,
-                "generator": self.attack_generator,
-                **self.attack_kwargs,
-            },
-        )
+        known = self.known_to_attackers()
+        return self.attack.generate(local_parameters, f=self.f, **{**known, **self.attack_kwargs})
+
+    def known_to_attackers(self) -> dict[str, Any]:
+        """Return what attackers know besides what honest workers send, see `attacks.CONTEXT`."""
+        return {
+            "aggregate": self.rehearse,
+            "f_declared": self.aggregator_kwargs["f"],
+            "parameters": self.parameters.mean(dim=0),
+            "pivot": self.parameters.mean(dim=0),
+            "step": self.step_index,
+            "state": self.attack_state,
+            "generator": self.attack_generator,
+        }
+
+    def rehearse(self, vectors: Tensor) -> Tensor:
+        """Return the mean over honest workers of what they would make of all vectors (n, d), leaving no trace."""
+        generator = self.rule_generator.get_state()
+        mixed = self.aggregate_over_received_nodes(vectors[: self.h], vectors[self.h :])
+        self.rule_generator.set_state(generator)
+        return mixed.mean(dim=0)
 
     def aggregate_over_received_nodes(self, local_parameters: Tensor, byzantine_parameters: Tensor) -> Tensor:
         """Return what each honest worker makes of what it received, (h, d)."""
@@ -254,7 +274,8 @@ class DecentralisedSimulation(ABC, Generic[StepResultT]):
             pivot: (d,), its own.
         """
         return self.aggregator.aggregate(
-            candidates, **{"pivot": pivot, "generator": self.rule_generator, **self.aggregator_kwargs}
+            candidates,
+            **{"n": len(candidates), "pivot": pivot, "generator": self.rule_generator, **self.aggregator_kwargs},
         )
 
     def commit_state(self, parameters: Tensor) -> None:
@@ -272,7 +293,10 @@ class DecentralisedSimulation(ABC, Generic[StepResultT]):
         mixed_parameters: Tensor,
         losses: Tensor,
     ) -> StepResultT:
-        """Return the round's snapshot, after `commit_state`; all it holds are copies."""
+        """Return the round's snapshot, after `commit_state`.
+
+        All it is given are copies, made when they were new; `parameters` it has to copy itself.
+        """
 
     @torch.no_grad()
     def evaluate(self) -> tuple[float, ...]:
@@ -310,7 +334,7 @@ class DecentralisedSimulation(ABC, Generic[StepResultT]):
         for name, buffer in self.buffers.items():
             buffer.copy_(state["buffers"][name])
         self.attack_generator.set_state(state["attack"]["generator"])
-        self.attack_state = copy.deepcopy(state["attack"]["state"])
+        self.attack_state = moved(copy.deepcopy(state["attack"]["state"]), self.parameters.device)
         self.rule_generator.set_state(state["rule"])
 
 

@@ -226,6 +226,8 @@ class Mixer:
         by_own = defence.depends_on_own_distances
         if not (exchange.dense and (by_own or defence.depends_on_distances)):
             return None
+        if self.defender.device != sent.rows.device:
+            return None  # the vectors have to be there
         centre = column_means(sent.rows[: sent.honest])  # models are closer to each other than to the origin
         distances, dtype = squared_distances(sent.rows, sent.copies, centre), sent.rows.dtype
         found = []

@@ -49,7 +49,8 @@ class CommonArguments:
             numbers = self.byzantine
             known = all(type(number) is int and 0 <= number < n for number in numbers)
             if not known or not len(numbers) == len(set(numbers)) == f:
-                nodes = f"{f} different node numbers from 0 to {n - 1}, one per Byzantine worker" if f else "none"
+                count = {0: "none", 1: "one node number"}.get(f, f"{f} different node numbers")
+                nodes = f"{count} from 0 to {n - 1}, one per Byzantine worker" if f else count
                 raise UserError(f"{FLAG}: byzantine: expected {nodes}, got {numbers}")
         elif self.byzantine not in ("last", "random"):
             raise UserError(
@@ -287,9 +288,10 @@ class Network:
             heard, byzantine = int(self._heard[case, worker]), self._heard_byzantine[case, worker]
             reason = refusals.get(heard + 1, f"{what} is to tolerate {b}")
             hears = "may hear" if self._period is None else "hears"
+            way_out = "other --nb-workers or --nb-decl-byz" if self.complete else "a denser topology"
             raise UserError(
                 f"--topology, --nb-local-byz: node {self.nodes[worker]} {hears} {heard} neighbour{'s' * (heard != 1)}, "
-                f"{byzantine} of them Byzantine: {reason}; use a denser topology, another --nb-local-byz, or {FLAG} "
+                f"{byzantine} of them Byzantine: {reason}; use {way_out}, another --nb-local-byz, or {FLAG} "
                 f"allow-weak:True"
             )
         nodes = tuple(self.nodes[worker] for worker in numpy.flatnonzero(weak.any(axis=0)))

@@ -10,14 +10,14 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from experiments.batches import Batches
 from experiments.config import RunConfig
 from experiments.datasets import Data
 from experiments.metrics import NODE_COLUMNS, StudyMetrics, Vectors
 from experiments.network import Network
-from experiments.protocols import Optimiser
+from experiments.optimiser import Optimiser
 from experiments.sampling import SampleStream
-from experiments.simulation import PREPARATION_SAMPLES, Simulation, moved
+from experiments.simulation import PREPARATION_SAMPLES, Simulation
+from experiments.worker_streams import JoinedStream
 from tools.long_rows import column_moments, mean_and_scatter
 
 
@@ -47,14 +47,15 @@ class NetworkSimulation(Simulation):
         self._own_pass = self.model.samples_per_own_pass(data.train.inputs[:PREPARATION_SAMPLES])
         protocol, arguments = config.protocol_and_arguments()
         attack, attack_arguments = self._attack_and_arguments or (None, {})
+        self._stream = self._training_stream()
         self.protocol = protocol(
             model=self.model,
-            data=self,
+            data=self._stream,
             loss_fn=self._loss_function,
             n=self.n,
             f=self.f,
             optimiser=Optimiser(
-                learning_rate=lambda _: self.learning_rate(),
+                learning_rate=self.learning_rate,
                 momentum=config.momentum,
                 dampening=config.dampening,
                 nesterov=config.momentum_nesterov,
@@ -79,8 +80,9 @@ class NetworkSimulation(Simulation):
             training=data.train,
             groups=self.groups,
         )
-        self._stream = self._training_stream()
         self._poison_stream = self._poisoned_stream(self.protocol.attack_generator)
+        if self._poison_stream is not None:
+            self.protocol.data = JoinedStream(self._stream, self._poison_stream)
         self._study_stream = SampleStream(data.train, seed, "study", data.augmentation)
         self._points = 0
         self._look_around()
@@ -110,21 +112,14 @@ class NetworkSimulation(Simulation):
         else:
             rules = " or ".join(defence.rule.name for defence in protocol.defender.defences)
             described["rule"] = f"{rules}, for {protocol.nb_local_byz} Byzantine of those that a node hears"
-            weak = f"does not hold for nodes {', '.join(map(str, protocol.weak_nodes))}, as allow-weak permits"
-            described["condition of the rule"] = weak if protocol.weak_nodes else "holds for every honest node"
+            described["condition of the rule"] = protocol.describe_condition()
         return {"network": described}
-
-    def take(self, batch_size: int, count: int) -> Batches:
-        """Return the next batches of every node that trains, honest ones first."""
-        batches = self._stream.take(batch_size, count)
-        return batches if self._poison_stream is None else batches + self._poison_stream.take(batch_size, count)
 
     @torch.no_grad()
     def step(self) -> None:
         """Do one round of the protocol, and measure it."""
         protocol, clock, rate = self.protocol, self.clock, self.learning_rate()
-        if protocol.defender is not None:
-            protocol.defender.draw()
+        protocol.begin_round()
         with clock.phase("data"):
             batches = protocol.collect_worker_batches()
         with clock.phase("gradients"):
@@ -141,16 +136,26 @@ class NetworkSimulation(Simulation):
         with clock.phase("metrics"):
             kinds |= self._attack_and_defense(byzantine, mixed, rate)
         with clock.phase("update"):
-            before = None if self.config.stop_below is None else protocol.parameters.clone()
+            if self.config.stop_below is not None:
+                self.stopped = self._largest_movement(mixed, rate) < self.config.stop_below
             protocol.commit_state(mixed)
-            if before is not None:
-                distances = torch.linalg.vector_norm(protocol.parameters - before, dim=1)
-                self.stopped = bool(distances.amax() < self.config.stop_below)
         if self.metrics is not None:
             with clock.phase("metrics"):
                 self._measure(**kinds)
         self._points += self.config.batch_size * self.h * self.config.nb_local_steps
         self.step_index += 1
+
+    def _largest_movement(self, mixed: Tensor, rate: float) -> float:
+        """Return how far the honest node that moves most goes in this round."""
+        protocol, decay = self.protocol, self.config.weight_decay
+        largest = torch.zeros((), device=self.device)
+        for node, parameters in enumerate(protocol.parameters):  # one by one, which needs no matrix
+            if protocol.exchanges_models:
+                distance = torch.dist(mixed[node], parameters)
+            else:
+                distance = rate * torch.linalg.vector_norm(protocol.next_step(mixed, node) + decay * parameters)
+            largest = torch.maximum(largest, distance)
+        return float(largest)
 
     def _sampled(self, gradients: Tensor, losses: Tensor, rate: float) -> dict[str, Vectors]:
         """Return the honest nodes' sampled gradients, and those that are sampled for the study only."""
@@ -161,6 +166,9 @@ class NetworkSimulation(Simulation):
         with self.clock.phase("metrics"):
             found = Vectors(*mean_and_scatter(gradients[: self.h]), self.h)
         all_losses = [losses]
+        point, kept = self._mean, self.protocol.mean_buffers() if extras else {}
+        if self.config.momentum_nesterov and extras:
+            point = point - self.config.momentum * rate * self.protocol.mean_momentum()
         for group in self.groups(0, extras):
             with self.clock.phase("data"):
                 batches = self._study_stream.take(
@@ -173,12 +181,12 @@ class NetworkSimulation(Simulation):
                     self._worker_gradients(
                         batches,
                         out,
-                        points=self._mean,
+                        points=point,
                         first=first,
                         step=self.step_index,
                         rate=rate,
                         update_statistics=False,
-                        buffers={name: b.expand(len(out), *b.shape[1:]) for name, b in self._mean_buffers().items()},
+                        buffers={name: b.expand(len(out), *b.shape[1:]) for name, b in kept.items()},
                     )
                 )
             with self.clock.phase("metrics"):
@@ -201,7 +209,7 @@ class NetworkSimulation(Simulation):
         if self.metrics is None:
             return {}
         mean, squares = column_moments(mixed[: self.h])
-        attack = self._attack(byzantine)
+        attack, rate = self._attack(byzantine), rate or torch.nan
         if self.protocol.exchanges_models:
             if attack.count:
                 attack = Vectors((self._mean - attack.average) / rate, attack.scatter / rate**2, attack.count)
@@ -258,20 +266,12 @@ class NetworkSimulation(Simulation):
         protocol = self.protocol
         with self.clock.phase("evaluation"):
             mean = protocol.parameters.mean(dim=0, keepdim=True)
-            averaged = self._mean_buffers()
+            averaged = self.protocol.mean_buffers()
             buffers = {name: torch.cat([b[: self.h], averaged[name]]) for name, b in protocol.buffers.items()}
             *nodes, averaged = self._evaluator.accuracies(self.model, [*protocol.parameters, *mean], buffers)
         accuracies = torch.tensor(nodes, dtype=torch.float64)
         deviation = accuracies.std(correction=1) if self.h > 1 else torch.nan
         return tuple(map(float, (accuracies.mean(), accuracies.amin(), accuracies.amax(), deviation, averaged)))
-
-    def _mean_buffers(self) -> dict[str, Tensor]:
-        """Return the means of honest nodes' buffers, (1, …) by name, whole numbers rounded down."""
-        means = {}
-        for name, buffer in self.protocol.buffers.items():
-            mean = buffer[: self.h].double().mean(dim=0, keepdim=True)
-            means[name] = (mean if buffer.is_floating_point() else mean.floor()).to(buffer.dtype)
-        return means
 
     def _streams(self) -> tuple[Any, ...]:
         poison = () if self._poison_stream is None else (self._poison_stream,)
@@ -282,6 +282,7 @@ class NetworkSimulation(Simulation):
         return {
             "step": self.step_index,
             "points": self._points,
+            "stopped": self.stopped,
             "protocol": self.protocol.state_dict(),
             "metrics": None if self.metrics is None else copy.deepcopy(self.metrics.state_dict()),
             "streams": [stream.state_dict() for stream in self._streams()],
@@ -290,8 +291,8 @@ class NetworkSimulation(Simulation):
     @torch.no_grad()
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue where `state_dict` was called, with the same configuration."""
-        self.step_index, self._points = state["step"], state["points"]
-        self.protocol.load_state_dict(moved(state["protocol"], self.device))
+        self.step_index, self._points, self.stopped = state["step"], state["points"], state["stopped"]
+        self.protocol.load_state_dict(state["protocol"])
         self._look_around()
         if self.metrics is not None:
             self.metrics.load_state_dict(state["metrics"])

@@ -145,11 +145,12 @@ class _Training:
             write_partition(self.results.pending / "partition.csv", self.simulation.shards, targets, byzantine)
         if self.simulation.model.one_by_one:
             self.console.say(f"gradients are computed one worker after another: {self.simulation.model.one_by_one}")
-        if self.config.attack is not None and self.simulation.f == 0:
+        if self.config.attack is not None and self.config.nb_real_byz == 0:
             self.console.say(f"nobody attacks: --nb-real-byz is 0, whatever --attack {self.config.attack} would do")
         elif self.config.attack is not None:
             attack, arguments = self.config.attack_and_arguments()
-            if notice := attack.notice(h=self.simulation.h, f=self.simulation.f, **arguments):
+            f = self.config.nb_real_byz
+            if notice := attack.notice(h=self.config.nb_workers - f, f=f, **arguments):
                 self.console.say(notice)
 
     def _write_config(self, **more: int) -> dict[str, dict[str, Any]]:

@@ -22,7 +22,8 @@ from experiments.defence import Defence, Defender, Rehearsal
 from experiments.metrics import StudyMetrics, Vectors
 from experiments.root_batch import RootBatch
 from experiments.sampling import SampleStream
-from experiments.simulation import Simulation, moved
+from experiments.simulation import Simulation
+from experiments.states import moved
 from experiments.worker_streams import WorkerStream
 from tools.long_rows import column_moments, mean_and_scatter
 from tools.seeding import make_generator
@@ -50,10 +51,8 @@ class ServerSimulation(Simulation):
             self._momenta.zero_()
         self._momentum = self.model.parameters.new_zeros(d) if config.momentum_at != "worker" else None
         extras = max(config.nb_for_study - (self.h - (self.n - present)), 0)
-        apart = [*self.groups(0, extras)]  # those whose gradients are not what is sent
-        if config.momentum_at != "update":
-            apart += [*self.groups(0, min(self.h, present)), *self.groups(0, min(computing - self.h, present))]
-        self._sampled = self._vectors.new_empty(max((g.stop - g.start for g in apart), default=0), d)
+        apart = extras if config.momentum_at == "update" else max(extras, min(self.h, present))
+        self._sampled = self._vectors.new_empty(min(apart, self._most_per_pass(apart)), d)  # those that are not sent
         self._previous_defense: Tensor | None = None
         self._points = 0
         if config.nb_for_study > 0:
@@ -292,6 +291,7 @@ class ServerSimulation(Simulation):
             "momentum": self._momentum,
             "worker_momenta": self._momenta,
             "points": self._points,
+            "stopped": self.stopped,
             "root": None if self._root is None else self._root.state_dict(),
             "previous_defense": self._previous_defense,
             "metrics": None if self.metrics is None else self.metrics.state_dict(),
@@ -304,7 +304,7 @@ class ServerSimulation(Simulation):
     @torch.no_grad()
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue where `state_dict` was called, with the same configuration."""
-        self.step_index, self._points = state["step"], state["points"]
+        self.step_index, self._points, self.stopped = state["step"], state["points"], state["stopped"]
         self.model.load_state_dict(state["model"])
         if self._momentum is None:
             self._momenta.copy_(state["worker_momenta"])

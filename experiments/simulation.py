@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from experiments.config import RunConfig
+from experiments.config import SHARED, RunConfig
 from experiments.datasets import Data
 from experiments.evaluation import Evaluator
 from experiments.initialisation import initialise
@@ -119,7 +119,7 @@ class Simulation(ABC):
 
     def _make_shards(self) -> list[Tensor] | None:
         config = self.config
-        if config.partition == "shared":
+        if config.partition == SHARED:
             return None
         shards = make_shards(config.partition, config.partition_args, self.data.train.targets, self.n, self.seed)
         require_data(shards, self.nodes() if self._poisons else self.nodes()[: self.h])
@@ -161,7 +161,7 @@ class Simulation(ABC):
             self._loss_function,
             train,
             own_rows=self.computes_at_own_parameters(),
-            own_buffers=config.topology != "server",
+            own_buffers=not config.has_server,
             sizes=sizes,
         )
         if config.batching == "off":
@@ -173,11 +173,11 @@ class Simulation(ABC):
     def _rule_device(self) -> torch.device:
         return self.device if self.config.device_gar == "same" else torch.device(self.config.device_gar)
 
-    def learning_rate(self) -> float:
-        """Return η of the next step."""
+    def learning_rate(self, step: int | None = None) -> float:
+        """Return η of a step, by default the next."""
         config = self.config
         return learning_rate(
-            self.step_index,
+            self.step_index if step is None else step,
             initial=config.learning_rate,
             decay=config.learning_rate_decay,
             delta=config.learning_rate_decay_delta,
@@ -199,30 +199,21 @@ class Simulation(ABC):
         """Return how many samples should go through the model at once."""
         return self.model.samples_per_pass()
 
+    def _most_per_pass(self, workers: int) -> int:
+        """Return how many of so many workers go through the model in one pass, at most."""
+        if self.config.nb_local_steps > 1:
+            return max(workers, 1)
+        return max(self._samples_per_pass() // self.config.batch_size, 1)
+
     def groups(self, first: int, last: int) -> Iterator[slice]:
         """Yield groups of workers, as equal as can be, whose samples go through the model in one pass.
 
         With several local steps there is one group: running statistics then see all workers' first steps before any
         worker's second, however many samples a pass takes.
         """
-        most = max(self._samples_per_pass() // self.config.batch_size, 1)
-        if self.config.nb_local_steps > 1:
-            most = max(last - first, 1)
-        count = -(-(last - first) // most)
+        count = -(-(last - first) // self._most_per_pass(last - first))
         ends = [first + (last - first) * i // count for i in range(count + 1)] if count else []
         return starmap(slice, pairwise(ends))
-
-
-def moved(state: dict[str, Any], device: torch.device) -> dict[str, Any]:
-    """Return a state with its tensors, and those of states within it, on a device."""
-    return {
-        key: moved(value, device)
-        if isinstance(value, dict)
-        else value.to(device)
-        if isinstance(value, Tensor)
-        else value
-        for key, value in state.items()
-    }
 
 
 def make_model(config: RunConfig, data: Data, seed: int) -> Model:

@@ -34,6 +34,13 @@ def random_bits(keys: np.ndarray, counters: np.ndarray) -> np.ndarray:
     return bits ^ (bits >> np.uint64(31))
 
 
+def random_ranks(seed: int, purpose: str, step: int, n: int) -> np.ndarray:
+    """Return in which order each of n nodes draws all nodes in a round, (n, n) ranks from 0; no draw depends on n."""
+    keys = np.array([derive_seed(seed, purpose, node) for node in range(n)], dtype=np.uint64)
+    draws = random_bits(keys[:, None], (step << 32) + np.arange(n))
+    return draws.argsort(axis=1, kind="stable").argsort(axis=1, kind="stable")
+
+
 class WorkerStream(ABC):
     """Endless batches for each of several workers.
 
@@ -79,6 +86,27 @@ class SharedStream(WorkerStream):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self._stream.load_state_dict(state)
+
+
+class JoinedStream(WorkerStream):
+    """The batches of all workers of one stream, then of all of another."""
+
+    def __init__(self, first: WorkerStream, second: WorkerStream) -> None:
+        self.samples = first.samples
+        self._parts = first, second
+
+    def take(self, batch_size: int, count: int = 1, workers: Workers | None = None) -> Batches:
+        if workers is not None:
+            raise ValueError("expected all workers of both streams")
+        first, second = (part.take(batch_size, count) for part in self._parts)
+        return first + second
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"parts": [part.state_dict() for part in self._parts]}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        for part, stored in zip(self._parts, state["parts"], strict=True):
+            part.load_state_dict(stored)
 
 
 class ShardedStream(WorkerStream):

@@ -11,12 +11,12 @@ others, reach s nodes, or with `flood:True` everybody.
 
 import math
 
-import torch
+import numpy
 
 from experiments.network import Neighbourhoods
 from experiments.protocols import Protocol
+from experiments.worker_streams import random_ranks
 from tools.errors import UserError
-from tools.seeding import make_generator
 
 MODES = ("pull", "push")
 
@@ -35,7 +35,7 @@ class Epidemic(Protocol, name="epidemic"):
         if mode not in MODES:
             raise UserError(f"--protocol-args: expected mode:pull or mode:push, got {mode!r}")
         if type(flood) is not bool or (flood and mode != "push"):
-            raise UserError(f"--protocol-args: expected flood:True or False, True with mode:push only, got {flood!r}")
+            raise UserError(f"--protocol-args: expected flood:False, or flood:True with mode:push, got {flood!r}")
 
     @property
     def peers(self) -> int:
@@ -47,53 +47,73 @@ class Epidemic(Protocol, name="epidemic"):
         """Whether nodes push, and do not pull."""
         return self.arguments.get("mode", "pull") == "push"
 
+    def _allowed(self) -> numpy.ndarray:
+        """Return whom each node may hear in this round, (n, n)."""
+        if self.network.varies:
+            return self.network.adjacency(self.step_index)
+        if self._adjacency is None:
+            self._adjacency = self.network.adjacency(0)
+        return self._adjacency
+
+    _adjacency: numpy.ndarray | None = None
+
     def neighbourhoods(self) -> Neighbourhoods:
         """Return whom every node hears in the next round, drawn by the seed among its neighbours."""
-        allowed = torch.as_tensor(self.network.adjacency(self.step_index))  # row i: whom i hears
-        order = torch.rand(self.n, self.n, generator=make_generator(self.seed, "peers", self.step_index))
+        allowed = self._allowed()  # row i: whom i hears
+        order = random_ranks(self.seed, "peers", self.step_index, self.n)
         if self.pushes:
-            allowed = allowed.mT
-        order = order.where(allowed, torch.inf)
-        ranks = order.argsort(dim=1).argsort(dim=1)
-        heard = allowed & (ranks < self.peers)
+            allowed = allowed.T
+        chosen = numpy.where(allowed, order, self.n).argsort(axis=1, kind="stable")[:, : self.peers]
+        heard = numpy.zeros((self.n, self.n), dtype=bool)
+        numpy.put_along_axis(heard, chosen, True, axis=1)
+        heard &= allowed
         if self.pushes:
             if self.arguments.get("flood", False):
                 heard[self.h :] = allowed[self.h :]
-            heard = heard.mT
-        receivers, senders = heard.nonzero(as_tuple=True)
-        sizes = heard.sum(dim=1) + 1
-        offsets = torch.cat([sizes.new_zeros(1), sizes.cumsum(0)])
-        own = torch.arange(self.n)
-        everyone, heard_by = torch.cat([own, senders]), torch.cat([own, receivers])
-        everyone = everyone[heard_by.argsort(stable=True)]  # themselves first
+            heard = heard.T
+        receivers, senders = heard.nonzero()
+        sizes = heard.sum(axis=1) + 1
+        own = numpy.arange(self.n)
+        order = numpy.concatenate([own, receivers]).argsort(kind="stable")  # themselves first
         return Neighbourhoods(
-            offsets=offsets.numpy(),
-            senders=everyone.numpy(),
-            weights=(1 / sizes.double()).repeat_interleave(sizes).numpy(),
+            offsets=numpy.concatenate([[0], sizes.cumsum()]),
+            senders=numpy.concatenate([own, senders])[order],
+            weights=numpy.repeat(1 / sizes, sizes),
         )
 
     def changes_neighbours(self) -> bool:
         """Return whether nodes hear others from round to round: always."""
         return True
 
-    def _refused_by_rule(self) -> frozenset[int]:
+    def check_rule(self) -> frozenset[int]:
+        """Return the numbers of received vectors with which nodes keep their own: only where others push."""
+        sizes = range(1, 1 + (self.n if self.pushes else self.peers + 1))
+        refused = frozenset(size for size in sizes if not self.takes_number(size))
         if self.pushes:
-            return frozenset(size for size in range(1, self.n + 1) if not self._takes(size))
-        degrees = self.network.adjacency(0).sum(axis=1)
-        for node, degree in zip(self.network.nodes[: self.h], degrees, strict=False):
+            if len(refused) == len(sizes):
+                self._complain(max(sizes), f"a node hears {self.n - 1} others at most")
+            return refused
+        degrees = self.network.adjacency(0)[: self.h].sum(axis=1)
+        for node, degree in zip(self.network.nodes, degrees, strict=False):
             received = 1 + min(self.peers, int(degree))
-            try:
-                self._check_number(received)
-            except (ValueError, TypeError) as error:
-                raise UserError(
-                    f"--protocol-args, --nb-local-byz: expected enough peers for the rule, got node {node} with "
-                    f"{received - 1}: {error}"
-                ) from error
+            if received in refused:
+                self._complain(received, f"node {node} hears {received - 1}")
         return frozenset()
 
-    def _takes(self, received: int) -> bool:
+    def _complain(self, received: int, got: str) -> None:
         try:
-            self._check_number(received)
-        except (ValueError, TypeError):
-            return False
-        return True
+            self.check_number(received)
+        except (ValueError, TypeError) as error:
+            raise UserError(
+                f"--protocol-args, --nb-local-byz: expected enough peers for the rule, but {got}: {error}"
+            ) from error
+
+    def describe_condition(self) -> str:
+        """Return where the condition of the rule holds, for people."""
+        most = min(self.f, self.network.largest_byzantine_neighbours, self.n if self.pushes else self.peers)
+        byzantine = f"at most {self.nb_local_byz} that a node hears are Byzantine"
+        chance = "" if most <= self.nb_local_byz else f"; chance may give it {most}"
+        if not self.refused:
+            return f"holds in rounds in which {byzantine}{chance}"
+        least = min(set(range(1, self.n + 1)) - self.refused)
+        return f"holds where {byzantine}, and {least - 1} others or more{chance}; with fewer it keeps its own"

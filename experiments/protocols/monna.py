@@ -12,12 +12,11 @@ With another `--gar` the same models go through that rule, as in the paper's com
 """
 
 import numpy
-import torch
 
 from experiments.network import Neighbourhoods
 from experiments.protocols import Protocol
+from experiments.worker_streams import random_ranks
 from tools.errors import UserError
-from tools.seeding import make_generator
 
 REACHES = ("all", "sampled")
 
@@ -40,20 +39,22 @@ class Monna(Protocol, name="monna"):
                 f"{n - f} it receives, got {f_real}; with --protocol-args reach:sampled there may be more"
             )
 
+    @property
+    def received(self) -> int:
+        """How many models a node has in a round, its own among them."""
+        return self.n - self.f_declared
+
     def neighbourhoods(self) -> Neighbourhoods:
         """Return whom every node hears in the next round, drawn by the seed."""
-        n, h, received = self.n, self.h, self.n - self.f_declared
-        order = torch.rand(n, n, generator=make_generator(self.seed, "responders", self.step_index))
+        n, h, received = self.n, self.h, self.received
+        order = random_ranks(self.seed, "responders", self.step_index, n)
         if self.arguments.get("reach", "all") == "all":
             order[:h, h:] = -1  # all Byzantine nodes come first
-        order.fill_diagonal_(torch.inf)
-        others = order.argsort(dim=1)[:, : received - 1].sort(dim=1).values
-        senders = torch.cat([torch.arange(n).unsqueeze(1), others], dim=1)
-        return Neighbourhoods(
-            offsets=numpy.arange(n + 1) * received,
-            senders=senders.flatten().numpy(),
-            weights=numpy.full(n * received, 1 / received),
-        )
+        numpy.fill_diagonal(order, n)
+        others = numpy.sort(order.argsort(axis=1, kind="stable")[:, : received - 1], axis=1)
+        senders = numpy.concatenate([numpy.arange(n)[:, None], others], axis=1)
+        weights = numpy.full(n * received, 1 / received)
+        return Neighbourhoods(numpy.arange(n + 1) * received, senders.ravel(), weights)
 
     def changes_neighbours(self) -> bool:
         """Return whether nodes hear others from round to round: always."""
@@ -63,15 +64,28 @@ class Monna(Protocol, name="monna"):
         """Return how many of the models that a node has may be Byzantine: as many as are declared."""
         return self.f_declared if given is None else given
 
-    def _refused_by_rule(self) -> frozenset[int]:
+    def check_rule(self) -> frozenset[int]:
+        """Return no number of received vectors: all nodes have as many, and the rule can take them."""
         if not self.network.complete:
             raise UserError(f"--topology: expected complete with --protocol monna, got {self.network.name}")
-        received = self.n - self.f_declared
         try:
-            self._check_number(received)
+            self.check_number(self.received)
         except (ValueError, TypeError) as error:
             raise UserError(
-                f"--nb-workers, --nb-decl-byz: expected numbers with which nodes receive enough models, got n - f = "
-                f"{received}: {error}"
+                f"--nb-workers, --nb-decl-byz: expected numbers for which the rule takes the n - f = {self.received} "
+                f"models that a node has (nna: n ≥ 3f + 1): {error}"
             ) from error
+        if self.f > self.nb_local_byz and self.arguments.get("reach", "all") == "all":
+            raise UserError(
+                f"--nb-decl-byz, --nb-local-byz: expected at least the {self.f} that attack, whose models reach every "
+                f"node, got {self.nb_local_byz}; with --protocol-args reach:sampled some reach it"
+            )
         return frozenset()
+
+    def describe_condition(self) -> str:
+        """Return where the condition of the rule holds, for people."""
+        most = min(self.f, self.received - 1)
+        heard = f"of the {self.received} models that a node has"
+        if most <= self.nb_local_byz:
+            return f"holds in every round; at most {most} {heard} are Byzantine"
+        return f"holds in rounds in which at most {self.nb_local_byz} {heard} are Byzantine; chance may give it {most}"

@@ -399,7 +399,7 @@ BAD = [
     ("--topology complete --gar fltrust", "expected a rule for workers without a server, got fltrust"),
     (
         "--topology complete --protocol dpsgd --gar krum",
-        "--gar, --gars, --pre-gar: expected none with --protocol dpsgd",
+        "--gar, --gar-args, --gars, --pre-gar: expected none with",
     ),
     (
         "--topology complete --protocol dpsgd --momentum-at server",

@@ -518,6 +518,18 @@ def test_gradients_whose_norm_overflows_are_clipped_to_the_clip(monkeypatch: pyt
     assert row[4] == pytest.approx(0, abs=1e-3)
 
 
+@pytest.mark.parametrize("momentum_at", ["server", "worker"])
+def test_groups_of_those_present_give_what_all_at_once_give(momentum_at: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = configure(momentum_at=momentum_at, participation=0.9, nb_workers=12, attack="labelflip", nb_for_study=12)
+    whole = ServerSimulation(config, make_data(), 1)
+    whole.run(6)
+    monkeypatch.setattr(Model, "samples_per_pass", lambda _: 20)  # four workers of batch size 5
+    parts = ServerSimulation(config, make_data(), 1)
+    parts.run(6)
+    assert_close(parts.model.parameters, whole.model.parameters)
+    assert len(parts._sampled) == 4
+
+
 def test_everybody_takes_part_as_often_as_others() -> None:
     simulation = ServerSimulation(configure(participation=0.7), make_data(), 1)
     counts = torch.zeros(7)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 from experiments.network import Neighbourhoods
-from experiments.protocols import Optimiser
+from experiments.optimiser import Optimiser
 from experiments.protocols.monna import Monna
 from tools.errors import UserError
 
@@ -131,10 +131,19 @@ def test_responders_are_drawn_from_all_and_anew_every_round() -> None:
     [
         ({"reach": "some"}, "--protocol-args: expected reach:all or reach:sampled, got 'some'"),
         ({"f_declared": 6}, "--nb-decl-byz: expected less than half of 11 nodes with --protocol monna, got 6"),
-        ({"f_declared": 4}, r"enough models, got n - f = 7: nna: expected f from 0 to 3 for n = 7, got 4"),
+        ({"f_declared": 4}, r"the n - f = 7 models that a node has .*: nna: expected f from 0 to 3 for n = 7, got 4"),
+        ({"f": 3, "f_declared": 2}, "--nb-decl-byz, --nb-local-byz: expected at least the 3 that attack, .* got 2"),
         ({"f": 10, "f_declared": 2}, "--nb-real-byz: expected at most 8, .* got 10; with .* reach:sampled"),
     ],
 )
 def test_what_cannot_be(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         simulation(**arguments)
+
+
+def test_more_may_attack_than_reach_a_node() -> None:
+    monna = simulation(f=4, f_declared=2, reach="sampled")
+    assert monna.describe_condition() == (
+        "holds in rounds in which at most 2 of the 9 models that a node has are Byzantine; chance may give it 4"
+    )
+    assert simulation().describe_condition().startswith("holds in every round")

@@ -12,8 +12,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.testing import assert_close
 
+from aggregators import gars
+from experiments.defence import Defence
 from experiments.network import Network
-from experiments.protocols import Optimiser, Protocol, protocols
+from experiments.optimiser import Optimiser
+from experiments.protocols import Protocol, protocols
 from experiments.protocols.dpsgd import DPSGD
 from experiments.protocols.epidemic import Epidemic
 from experiments.protocols.gossip import Gossip
@@ -210,7 +213,7 @@ def test_attacks_see_the_round_that_comes() -> None:
     local = simulation.local_update(gradients)
     byzantine = simulation.generate_byzantine_models(local)
     vectors = torch.cat([local[:7], byzantine])
-    rehearsed = simulation._rehearse(vectors)
+    rehearsed = simulation.rehearse(vectors)
     mixed = simulation.aggregate_over_received_nodes(local, byzantine)
     assert_close(rehearsed, mixed.mean(dim=0))
 
@@ -233,7 +236,7 @@ def test_the_template_works_and_is_not_registered() -> None:
         (Epidemic, {"peers": 0}, "--protocol-args: expected peers:1 to peers:9"),
         (Epidemic, {"peers": True}, "--protocol-args: expected peers:1 to peers:9 for 10 nodes, got True"),
         (Epidemic, {"mode": "shout"}, "--protocol-args: expected mode:pull or mode:push, got 'shout'"),
-        (Epidemic, {"flood": True}, "expected flood:True or False, True with mode:push only, got True"),
+        (Epidemic, {"flood": True}, "expected flood:False, or flood:True with mode:push, got True"),
         (
             protocols["clipped-gossip"],
             {"tau": 0},
@@ -261,7 +264,7 @@ def test_arguments_that_cannot_be(protocol: type[Protocol], arguments: dict[str,
             Epidemic,
             "complete",
             {"f": 2, "attack": "nan", "aggregator": "trmean", "arguments": {"peers": 3}},
-            "--protocol-args, --nb-local-byz: expected enough peers for the rule, got node 0 with 3: trmean",
+            "--protocol-args, --nb-local-byz: expected enough peers for the rule, but node 0 hears 3: trmean",
         ),
         (protocols["monna"], "ring", {}, "--topology: expected complete with --protocol monna, got ring"),
         (
@@ -277,6 +280,100 @@ def test_networks_that_a_rule_cannot_take(
 ) -> None:
     with pytest.raises(UserError, match=message):
         make(protocol, topology, 10, **{"topology_args": {"connected": False}, **options})
+
+
+def test_pushing_to_so_few_that_nobody_mixes_is_refused() -> None:
+    with pytest.raises(UserError, match="but a node hears 9 others at most: trmean: expected f from 0 to 4 for n = 10"):
+        make(Epidemic, "complete", 10, aggregator="trmean", nb_local_byz=5, arguments={"mode": "push"})
+    simulation = make(Epidemic, "complete", 10, aggregator="trmean", nb_local_byz=2, arguments={"mode": "push"})
+    assert simulation.refused == {1, 2, 3, 4}
+    assert "4 others or more; with fewer it keeps its own" in simulation.describe_condition()
+
+
+def test_what_a_subclass_makes_is_what_is_mixed() -> None:
+    class Own(DPSGD):
+        def local_update(self, gradients: Tensor) -> Tensor:
+            return self.parameters - gradients
+
+        def generate_byzantine_models(self, local_parameters: Tensor) -> Tensor:
+            return 7 * torch.ones_like(local_parameters[: self.f])
+
+        def commit_state(self, parameters: Tensor) -> None:
+            self.parameters = parameters.clone()
+            self.step_index += 1
+
+    for batching in (True, False):
+        (result,) = make(Own, "complete", 6, f=2, batching=batching).run(1)
+        expected = (-result["honest_gradients"].sum(dim=0) + 14) / 6
+        assert_close(result["parameters"], expected.expand(4, -1))
+
+
+def test_a_subclass_may_differentiate_by_itself() -> None:
+    class Own(Gossip):
+        def compute_honest_worker_gradients(self, batches: Any) -> tuple[Tensor, Tensor]:
+            gradients, losses = [], []
+            for row, (inputs, targets) in zip(self.parameters, batches, strict=True):
+                point = row.clone().requires_grad_()
+                losses.append(quadratic(inputs + point, targets))
+                gradients.append(torch.autograd.grad(losses[-1], point)[0])
+            return torch.stack(gradients), torch.stack(losses)
+
+    own, given = make(Own, "ring", 5).run(3), make(Gossip, "ring", 5).run(3)
+    assert_close(own[-1]["parameters"], given[-1]["parameters"])
+
+
+def test_one_node_after_another_goes_through_the_methods_of_the_contract() -> None:
+    class Own(Robust):
+        def aggregate_received_models(self, candidates: Tensor, *, pivot: Tensor) -> Tensor:
+            return pivot + 1
+
+    (result,) = make(Own, "ring", 5, batching=False).run(1)
+    assert_close(result["parameters"], result["local_parameters"] + 1)
+
+
+def test_local_steps_take_a_batch_each() -> None:
+    optimiser = Optimiser(learning_rate=0.1, local_steps=3)
+    simulation = make(DPSGD, "complete", 4, optimiser=optimiser)
+    (result,) = simulation.run(1)
+    theta = torch.zeros(4, D, dtype=torch.float64)
+    targets = torch.stack([torch.eye(D).double()[i % D] * i for i in range(4)])
+    for _ in range(3):
+        theta = theta - 0.1 * (theta - targets)
+    assert_close(result["local_parameters"], theta)
+    assert result["losses"].shape == (4,)
+
+
+def test_rules_are_drawn_anew_every_round() -> None:
+    defences = [Defence(gars[name], {}) for name in ("average", "median")]
+    simulation = make(Robust, "complete", 5, defences=defences)
+    drawn = set()
+    for _ in range(20):
+        simulation.run(1)
+        drawn.add(simulation.defender.defence.rule.name)
+    assert drawn == {"average", "median"}
+
+
+@pytest.mark.parametrize(
+    ("protocol", "options", "message"),
+    [
+        (DPSGD, {"aggregator": "krum"}, "expected no aggregator for DPSGD, which mixes in its own way"),
+        (
+            Robust,
+            {"network": Network("ring", {}, n=7, f=0, seed=1)},
+            "expected a network of 5 nodes, 0 of them Byzantine",
+        ),
+        (Robust, {"optimiser": Optimiser(learning_rate=1.0, momentum_at="update")}, "expected momentum at worker, got"),
+        (
+            Robust,
+            {"f": 1, "attack": "labelflip"},
+            "expected poisoners exactly if the attack poisons data, got the attack labelflip",
+        ),
+        (Robust, {"f": 2, "attack": "little", "attack_kwargs": {"factor": "x"}}, "little: expected a number as factor"),
+    ],
+)
+def test_what_only_callers_can_get_wrong(protocol: type[Protocol], options: dict[str, Any], message: str) -> None:
+    with pytest.raises((ValueError, TypeError), match=message):
+        make(protocol, "complete", 5, **options)
 
 
 def test_cross_entropy_of_a_module_that_nobody_prepared() -> None:
