@@ -95,9 +95,9 @@ class NetworkSimulation(Simulation):
         """Return whether workers compute gradients at parameters of their own: always."""
         return True
 
-    def _samples_per_pass(self) -> int:
-        """Return how many samples should go through the model at once."""
-        return self._own_pass
+    def _most_per_pass(self) -> int:
+        """Return how many nodes go through the model in one pass, at most: running statistics are their own."""
+        return max(self._own_pass // self.config.batch_size, 1)
 
     def nodes(self) -> tuple[int, ...]:
         """Return the node number of each worker, honest workers first."""

@@ -52,7 +52,7 @@ class ServerSimulation(Simulation):
         self._momentum = self.model.parameters.new_zeros(d) if config.momentum_at != "worker" else None
         extras = max(config.nb_for_study - (self.h - (self.n - present)), 0)
         apart = extras if config.momentum_at == "update" else max(extras, min(self.h, present))
-        self._sampled = self._vectors.new_empty(min(apart, self._most_per_pass(apart)), d)  # those that are not sent
+        self._sampled = self._vectors.new_empty(min(apart, self._most_per_pass()), d)  # those that are not sent
         self._previous_defense: Tensor | None = None
         self._points = 0
         if config.nb_for_study > 0:

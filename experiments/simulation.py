@@ -1,5 +1,6 @@
 """What every simulation of a run shares: model, loss, attack, evaluation, and the schedule of learning rates."""
 
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from itertools import pairwise, starmap
@@ -195,15 +196,11 @@ class Simulation(ABC):
         for _ in range(rounds):
             self.step()
 
-    def _samples_per_pass(self) -> int:
-        """Return how many samples should go through the model at once."""
-        return self.model.samples_per_pass()
-
-    def _most_per_pass(self, workers: int) -> int:
-        """Return how many of so many workers go through the model in one pass, at most."""
+    def _most_per_pass(self) -> int:
+        """Return how many workers go through the model in one pass, at most."""
         if self.config.nb_local_steps > 1:
-            return max(workers, 1)
-        return max(self._samples_per_pass() // self.config.batch_size, 1)
+            return sys.maxsize
+        return max(self.model.samples_per_pass() // self.config.batch_size, 1)
 
     def groups(self, first: int, last: int) -> Iterator[slice]:
         """Yield groups of workers, as equal as can be, whose samples go through the model in one pass.
@@ -211,7 +208,7 @@ class Simulation(ABC):
         With several local steps there is one group: running statistics then see all workers' first steps before any
         worker's second, however many samples a pass takes.
         """
-        count = -(-(last - first) // self._most_per_pass(last - first))
+        count = -(-(last - first) // self._most_per_pass())
         ends = [first + (last - first) * i // count for i in range(count + 1)] if count else []
         return starmap(slice, pairwise(ends))
 
