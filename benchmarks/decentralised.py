@@ -297,7 +297,7 @@ def report_rings(result: dict[str, Any]) -> None:
     table([*head, "memory, MB", "(h, d) matrices", *names], *rows)
     farthest = max((by_node[n] / by_node[start] - 1 for n in by_node if n > start), key=abs, default=None)
     if farthest is None:
-        print(f"\nNo ring is larger than that of {start} nodes, from where on growth would count", flush=True)
+        print(f"\nGrowth is less than linear up to {start} nodes, and no ring is larger", flush=True)
     else:
         stays = "stays" if abs(farthest) <= TOLERANCE else "does **not** stay"
         print(f"\nFrom {start} nodes on, a node's time {stays} within {TOLERANCE:.0%}: {farthest:+.0%}", flush=True)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 import torch
 from torch import Tensor
@@ -44,10 +45,8 @@ class Batches:
     def equal_runs(self) -> Iterator[tuple[int, "Batches"]]:
         """Yield runs of consecutive workers with batches of one size, each with the index of its first worker."""
         worker = sample = 0
-        while worker < len(self.sizes):
-            size, last = self.sizes[worker], worker + 1
-            while last < len(self.sizes) and self.sizes[last] == size:
-                last += 1
+        for size, run in groupby(self.sizes):
+            last = worker + len(list(run))
             end = sample + size * (last - worker)
             yield worker, Batches(self.inputs[sample:end], self.targets[sample:end], self.sizes[worker:last])
             worker, sample = last, end

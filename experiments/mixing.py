@@ -19,7 +19,8 @@ from experiments.defence import Defender
 from experiments.network import Neighbourhoods
 from tools.long_rows import column_means
 
-GATHERED_VALUES = 2**22  # that received vectors, side by side, hold at once: 16 MiB of float32
+CPU_GATHERED_VALUES = 2**19  # that received vectors, side by side, hold at once: 2 MiB of float32, which stay in cache
+GPU_GATHERED_VALUES = 2**26
 DISTANCES_AT_ONCE = 2**22
 DENSE_SHARE = 1 / 16  # of all pairs of nodes that must be linked for dense matrices to be faster
 
@@ -85,27 +86,31 @@ class Sent:
         copies: the last so many rows are known to be equal.
         private: how many rows from there on each honest node hears alone, f, or 1 where all f are the same; 0 where
             Byzantine nodes send the same to all.
+        centre: (d,), the mean of honest rows, if it is known.
     """
 
     rows: Tensor
     honest: int
     copies: int = 1
     private: int = 0
+    centre: Tensor | None = None
 
     @classmethod
-    def of(cls, vectors: Tensor, byzantine: Tensor, honest: int) -> "Sent":
+    def of(cls, vectors: Tensor, byzantine: Tensor, honest: int, centre: Tensor | None = None) -> "Sent":
         """Return the vectors of a round.
 
         Args:
             vectors: (n, d) with those of Byzantine nodes in the last rows, unless these are sent in private.
             byzantine: (f, d), or (h, f, d) for each recipient its own.
             honest: h.
+            centre: (d,), the mean of honest ones, if it is known.
         """
         if byzantine.dim() == 2:
             equal = len(byzantine) > 1 and byzantine.stride(0) == 0
-            return cls(vectors, honest, copies=len(byzantine) if equal else 1)
+            return cls(vectors, honest, copies=len(byzantine) if equal else 1, centre=centre)
         private = byzantine[:, :1] if byzantine.stride(1) == 0 else byzantine
-        return cls(torch.cat([vectors[:honest], private.flatten(0, 1)]), honest, private=private.shape[1])
+        rows = torch.cat([vectors[:honest], private.flatten(0, 1)])
+        return cls(rows, honest, private=private.shape[1], centre=centre)
 
     def index(self, group: Group) -> Tensor:
         """Return the rows that each node of a group hears, (g, k)."""
@@ -114,6 +119,11 @@ class Sent:
         byzantine = group.senders - self.honest
         own = self.honest + group.receivers.unsqueeze(1) * self.private + byzantine.clamp(max=self.private - 1)
         return group.senders.where(byzantine < 0, own)
+
+
+def gathered_values(rows: Tensor) -> int:
+    """Return how many values of rows should be laid side by side at once."""
+    return GPU_GATHERED_VALUES if rows.is_cuda else CPU_GATHERED_VALUES
 
 
 def weighted_sums(rows: Tensor, index: Tensor, weights: Tensor) -> Tensor:
@@ -196,7 +206,7 @@ class Mixer:
     ) -> bool:
         """Give a group's vectors to the rule, as many nodes at a time as is sensible; return whether shares exist."""
         index, d, defined = sent.index(group), sent.rows.shape[1], True
-        at_once = 1 if loss_of is not None else max(GATHERED_VALUES // (group.size * d), 1)
+        at_once = 1 if loss_of is not None else max(gathered_values(sent.rows) // (group.size * d), 1)
         for first in range(0, len(index), at_once):
             part = slice(first, first + at_once)
             receivers = group.receivers[part]
@@ -228,7 +238,8 @@ class Mixer:
             return None
         if self.defender.device != sent.rows.device:
             return None  # the vectors have to be there
-        centre = column_means(sent.rows[: sent.honest])  # models are closer to each other than to the origin
+        centre = column_means(sent.rows[: sent.honest]) if sent.centre is None else sent.centre
+        # Models are closer to each other than to the origin
         distances, dtype = squared_distances(sent.rows, sent.copies, centre), sent.rows.dtype
         found = []
         for group in exchange.groups:
@@ -264,7 +275,7 @@ class Mixer:
             if out.sum().isfinite():  # 0 · inf is NaN; waits for the GPU
                 return
         for group, shares in zip(exchange.groups, weights, strict=True):
-            index, at_once = sent.index(group), max(GATHERED_VALUES // rows.shape[1], 1)
+            index, at_once = sent.index(group), max(gathered_values(rows) // rows.shape[1], 1)
             for first in range(0, len(index), at_once):
                 part = slice(first, first + at_once)
                 out[group.receivers[part]] = weighted_sums(rows, index[part], shares[part])

@@ -199,10 +199,11 @@ class NetworkSimulation(Simulation):
         if self.metrics is None:
             return {}
         protocol, h = self.protocol, self.h
+        mean, squares = protocol.moments = column_moments(local[:h])
+        scatter = squares.sum(dtype=torch.float64)
         if not protocol.exchanges_models:
-            return {"honest": Vectors(*mean_and_scatter(local[:h]), h), "scatter_before": self._scatter}
-        steps = protocol.taken_steps(rate)
-        return {"honest": Vectors(*mean_and_scatter(steps), h), "scatter_before": scatter_of(local[:h])}
+            return {"honest": Vectors(mean, scatter, h), "scatter_before": self._scatter}
+        return {"honest": Vectors(*mean_and_scatter(protocol.taken_steps(rate)), h), "scatter_before": scatter}
 
     def _attack_and_defense(self, byzantine: Tensor, mixed: Tensor, rate: float) -> dict[str, Any]:
         """Return what Byzantine nodes sent, and what mixing gave on average."""
@@ -298,8 +299,3 @@ class NetworkSimulation(Simulation):
             self.metrics.load_state_dict(state["metrics"])
         for stream, stored in zip(self._streams(), state["streams"], strict=True):
             stream.load_state_dict(stored)
-
-
-def scatter_of(rows: Tensor) -> Tensor:
-    """Return the sum of squared distances of rows (k, d) to their mean, 0-D in float64."""
-    return column_moments(rows)[1].sum(dtype=torch.float64)

@@ -56,6 +56,8 @@ class Protocol(DecentralisedSimulation[StepResult]):
         nb_local_byz: b, what the rule tolerates.
         weak_nodes: numbers of honest nodes that the rule does not protect, where the network allows some.
         refused: numbers of received vectors that the rule cannot take: nodes that receive so many keep their own.
+        moments: mean and summed squared deviations of what honest nodes exchange in this round, two (d,), where the
+            caller has computed them.
         byzantine_weight: the weight that each honest node gave Byzantine ones in the last round, (h,); None where it is
             not defined.
 
@@ -161,6 +163,7 @@ class Protocol(DecentralisedSimulation[StepResult]):
         self._previous_mix: Tensor | None = None
         self._node = 0  # whose turn it is where nodes mix one by one
         self._accepted: Tensor | None = None  # what the last of them gave the vectors it received
+        self.moments: tuple[Tensor, Tensor] | None = None
         self.byzantine_weight: Tensor | None = None
 
     # What subclasses say
@@ -294,6 +297,7 @@ class Protocol(DecentralisedSimulation[StepResult]):
 
     def begin_round(self) -> None:
         """Draw the rule of the round."""
+        self.moments = None
         if self.defender is not None:
             self.defender.draw()
 
@@ -344,7 +348,8 @@ class Protocol(DecentralisedSimulation[StepResult]):
         decay = 0.0 if self.dampens else optimiser.weight_decay
         if steps is gradients:
             return gradients.mul_(-rate).add_(self._rows, alpha=1 - rate * decay)
-        return torch.add(self._rows, steps, alpha=-rate, out=gradients).sub_(self._rows, alpha=rate * decay)
+        local = torch.add(self._rows, steps, alpha=-rate, out=gradients)
+        return local.sub_(self._rows, alpha=rate * decay) if decay else local
 
     def taken_steps(self, rate: float) -> Tensor:
         """Return (θᵢ − θᵢ,½) / η of each honest node, (h, d), after `local_update`; may use the memory of mixed models.
@@ -380,6 +385,8 @@ class Protocol(DecentralisedSimulation[StepResult]):
         """Return what attackers know besides what honest nodes send, see `attacks.CONTEXT`."""
         known = super().known_to_attackers()
         known |= {"f_declared": self.f_declared, "full_gradient": self._full_gradient}
+        if self.moments is not None:
+            known["moments"] = self.moments
         if not self.exchanges_models:
             known["pivot"] = self._previous_mix
         if self.attack.per_recipient or {"weights", "adjacency"} & set(self.attack.needs):
@@ -449,7 +456,8 @@ class Protocol(DecentralisedSimulation[StepResult]):
         for place, part in parts:
             if len(part) and place.data_ptr() != part.data_ptr():
                 place.copy_(part)
-        return Sent.of(self._vectors, byzantine_parameters, self.h)
+        centre = None if self.moments is None else self.moments[0]
+        return Sent.of(self._vectors, byzantine_parameters, self.h, centre)
 
     def _mixing_context(self) -> dict[str, Any]:
         needs_loss = self.defender is not None and "loss" in self.defender.defence.needs
@@ -525,7 +533,9 @@ class Protocol(DecentralisedSimulation[StepResult]):
             steps = parameters
             if self._momenta is not None and optimiser.momentum_at == "update":
                 steps = self._momenta.mul_(optimiser.momentum).add_(parameters, alpha=1 - optimiser.dampening)
-            self._rows.mul_(1 - rate * optimiser.weight_decay).sub_(steps, alpha=rate)
+            if optimiser.weight_decay:
+                self._rows.mul_(1 - rate * optimiser.weight_decay)
+            self._rows.sub_(steps, alpha=rate)
         self.step_index += 1
 
     def build_step_result(

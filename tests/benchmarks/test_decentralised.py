@@ -85,7 +85,8 @@ def test_krum_takes_its_turns_on_the_same_network_and_data(tmp_path: Path, capsy
         assert torch.equal(dataset.tensors[0], data.train.inputs[shard])
         assert torch.equal(dataset.tensors[1], data.train.targets[shard])
     assert torch.equal(theirs.test_set.tensors[0], data.test.inputs)
-    assert (theirs.learning_rate, theirs.beta, theirs.f) == (0.75, 0.99, 1)
+    assert (theirs.learning_rate, theirs.beta, theirs.n, theirs.f) == (0.75, 0.99, 5, 1)
+    assert (theirs.train_batch_size, theirs.test_batch_size) == (25, 100)
 
 
 def test_growth_counts_the_matrices_of_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -93,7 +94,7 @@ def test_growth_counts_the_matrices_of_a_run(tmp_path: Path, capsys: pytest.Capt
     assert decentralised.main([*QUICK, *line.split()]) == 0
     printed = capsys.readouterr().out
     assert "## dpsgd on rings, batches of 3\n" in printed
-    assert "No ring is larger than that of 300 nodes" in printed
+    assert "up to 300 nodes, and no ring is larger" in printed
     results = json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))
     assert results["monna"] == {}
     dpsgd = results["growth"]["dpsgd"]
@@ -221,7 +222,7 @@ def ring_result(**ms: float) -> dict[str, Any]:
     return {
         "ms": times,
         "phase_ms": {n: {"rule": taken} for n, taken in times.items()},
-        "matrix_bytes": dict.fromkeys(times, 10**6),
+        "matrix_bytes": dict.fromkeys(times, 2 * 10**6),
         "peak_bytes": dict.fromkeys(times, 4500000),
     }
 
@@ -233,7 +234,7 @@ def test_growth_is_set_beside_the_smallest_ring_and_the_first_that_is_saturated(
     printed = capsys.readouterr().out
     head, _, *table = rows(printed)
     assert head[:7] == ["nodes", "round, ms", "quartiles", "least", "per node, µs", "/ at 16", "/ at 64"]
-    assert table[0] == ["16", "1.6", "1.6 to 1.6", "1.6", "100", "1.00", "", "4.5", "4.5", "1.6"]
+    assert table[0] == ["16", "1.6", "1.6 to 1.6", "1.6", "100", "1.00", "", "4.5", "2.25", "1.6"]
     assert [row[4:7] for row in table[1:]] == [["50", "0.50", "1.00"], ["50", "0.50", "1.00"], ["60", "0.60", "1.20"]]
     assert printed.endswith("From 64 nodes on, a node's time stays within 20%: +20%\n")
     decentralised.report_rings(ring_result(n16=1.6, n64=3.2, n256=12.8, n1024=66.0))
@@ -241,7 +242,7 @@ def test_growth_is_set_beside_the_smallest_ring_and_the_first_that_is_saturated(
     decentralised.report_rings(ring_result(n16=1.6, n64=3.2) | {"peak_bytes": {"16": None, "64": None}})
     printed = capsys.readouterr().out
     assert rows(printed)[2][7:9] == ["", ""]
-    assert printed.endswith("No ring is larger than that of 64 nodes, from where on growth would count\n")
+    assert printed.endswith("Growth is less than linear up to 64 nodes, and no ring is larger\n")
 
 
 @pytest.mark.parametrize(

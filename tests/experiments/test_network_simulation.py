@@ -97,7 +97,7 @@ def test_every_rule_mixes_models_however_many_at_a_time(
     off = parameters(5, **options, batching="off")
     assert off.isfinite().all()
     assert_close(parameters(5, **options), off, rtol=1e-4, atol=1e-5)
-    monkeypatch.setattr("experiments.mixing.GATHERED_VALUES", 3 * 9 * off.shape[1])  # three nodes of nine models
+    monkeypatch.setattr("experiments.mixing.CPU_GATHERED_VALUES", 3 * 9 * off.shape[1])  # three nodes of nine models
     monkeypatch.setattr("experiments.mixing.DISTANCES_AT_ONCE", 2 * 9**2)
     simulation = simulate(0, **options)
     for _ in range(5):
