@@ -18,6 +18,7 @@ from attacks import attacks
 from experiments import datasets, models
 from experiments.config import SECTIONS, RunConfig, flag_of, kind_of
 from experiments.criteria import criteria
+from experiments.network import CommonArguments
 from experiments.partitions import CONTEXT as PARTITION_CONTEXT
 from experiments.partitions import partitions
 from experiments.protocols import Protocol, protocols
@@ -88,7 +89,10 @@ def _arguments_text() -> str:
         "pre-gar": ({name: pre.unchecked for name, pre in pre_gars.items()}, PRE_CONTEXT),
         "gar": ({name: rule.formula() for name, rule in gars.items()}, RULE_CONTEXT),
         "attack": ({name: attack.formula() for name, attack in attacks.items()}, ATTACK_CONTEXT),
-        "topology": ({name: topology.graph for name, topology in topologies.items()}, TOPOLOGY_CONTEXT),
+        "topology": (
+            {"all": CommonArguments, **{name: topology.graph for name, topology in topologies.items()}},
+            TOPOLOGY_CONTEXT,
+        ),
         "protocol": ({name: protocol.check for name, protocol in protocols.items()}, Protocol.CONTEXT),
         "partition": ({name: partition.split for name, partition in partitions.items()}, PARTITION_CONTEXT),
         "dataset": ({name: dataset.load for name, dataset in datasets.datasets.items()}, datasets.CONTEXT),

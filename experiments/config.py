@@ -120,8 +120,8 @@ class RunConfig:
     topology: str = option(SERVER, "who hears whom", choices=topologies)
     topology_args: dict[str, Any] = option(
         {},
-        "arguments of the topology, see below; and of all: weights (metropolis, uniform, max-degree, lazy), byzantine "
-        "(last, random or a list of nodes), connected, allow-weak",
+        "arguments of the topology, and what all have: weights (metropolis, uniform, max-degree, lazy), byzantine "
+        "(last, random or a list of nodes), connected, allow-weak; see below",
     )
     protocol: str | None = option(
         None, "what nodes without a server exchange, and how they mix it; by default robust", choices=protocols

@@ -31,6 +31,8 @@ def test_help_lists_what_is_registered() -> None:
     text = " ".join(make_parser("x").format_help().split())
     for registry in (aggregators.gars, attacks, datasets):
         assert ", ".join(registry) in text
+    assert "--topology-args all: byzantine:last, connected:True, allow_weak:False, weights:metropolis" in text
+    assert "clipped-gossip: tau:adaptive epidemic: peers, mode:pull, flood:False monna: reach:all" in text
 
 
 BAD = [

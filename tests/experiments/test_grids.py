@@ -30,7 +30,33 @@ WIDE_RESNET = (
 )
 LITTLE = "--attack little --attack-args factor:1.5 negative:True"
 EMPIRE = "--attack empire --attack-args factor:1.1"
+MONNA = (
+    "--threads 1 --dataset mnist --model simples-conv --topology complete --protocol monna --batch-size 25 "
+    "--nb-steps 600 --learning-rate 0.75 --learning-rate-decay 50 --learning-rate-decay-delta 50 --momentum 0.99 --gradient-clip 2 "
+    "--l2-regularize 1e-4 --evaluation-delta 100 --partition dirichlet"
+)
+DUMBBELL = (
+    "--threads 1 --dataset mnist --model mnist-cnn --topology dumbbell --nb-workers 20 --nb-decl-byz 0 --batch-size 32 "
+    "--learning-rate 0.01 --learning-rate-decay 0 --momentum 0.9 --dampening 0.9 --nb-steps 900 --evaluation-delta 450"
+)
 PINNED = {
+    ("monna", "mnist-alpha_1-little-nna-2"): (
+        f"{MONNA} --partition-args alpha:1 --nb-workers 26 --nb-decl-byz 5 --attack little --attack-args factor:-16 "
+        "--gar nna --seed 2"
+    ),
+    ("monna", "mnist-alpha_5-labelflip-clippedgossip-1"): (
+        f"{MONNA} --partition-args alpha:5 --nb-workers 26 --nb-decl-byz 5 --attack labelflip --gar clippedgossip "
+        "--seed 1"
+    ),
+    ("monna", "mnist-alpha_5-honest-n_21-1"): (
+        f"{MONNA} --partition-args alpha:5 --nb-workers 21 --nb-decl-byz 0 --seed 1"
+    ),
+    ("dumbbell", "dumbbell-noniid-dpsgd-1"): (
+        f"{DUMBBELL} --partition extreme --partition-args groups:2 --protocol dpsgd --seed 1"
+    ),
+    ("dumbbell", "dumbbell-iid-trmean-1"): (
+        f"{DUMBBELL} --partition iid --protocol robust --gar trmean --nb-local-byz 1 --seed 1"
+    ),
     ("iclr21", "mnist-average-n_39-lr_0.02-nesterov-1"): (
         f"{MNIST} --dataset mnist --nb-workers 39 --nb-decl-byz 0 --learning-rate 0.02 --momentum-nesterov --seed 1"
     ),
