@@ -32,8 +32,8 @@ LITTLE = "--attack little --attack-args factor:1.5 negative:True"
 EMPIRE = "--attack empire --attack-args factor:1.1"
 MONNA = (
     "--threads 1 --dataset mnist --model simples-conv --topology complete --protocol monna --batch-size 25 "
-    "--nb-steps 600 --learning-rate 0.75 --learning-rate-decay 50 --learning-rate-decay-delta 50 --momentum 0.99 --gradient-clip 2 "
-    "--l2-regularize 1e-4 --evaluation-delta 100 --partition dirichlet"
+    "--nb-steps 600 --learning-rate 0.75 --learning-rate-decay 50 --learning-rate-decay-delta 50 --momentum 0.99 "
+    "--gradient-clip 2 --l2-regularize 1e-4 --evaluation-delta 100 --partition dirichlet"
 )
 DUMBBELL = (
     "--threads 1 --dataset mnist --model mnist-cnn --topology dumbbell --nb-workers 20 --nb-decl-byz 0 --batch-size 32 "
