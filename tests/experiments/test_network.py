@@ -445,3 +445,13 @@ def test_large_networks_are_made_quickly() -> None:
 def test_networks_need_no_torch() -> None:
     code = "import experiments.network, sys; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], check=False).returncode == 0
+
+
+def test_random_graphs_are_drawn_until_honest_nodes_are_connected() -> None:
+    cases = [("random-geometric", n, f, seed) for n, f in ((11, 2), (11, 4), (20, 4)) for seed in range(1, 9)]
+    again = 0
+    for name, n, f, seed in cases:
+        network = make(name, n, f, seed)
+        again += network._draw > 0
+        assert networkx.is_connected(network.graph(0).subgraph(network.nodes[: n - f]))
+    assert again

@@ -337,3 +337,27 @@ def test_a_stopped_run_is_stopped_after_its_checkpoint_as_well() -> None:
     again = simulate(0, stop_below=1e9)
     again.load_state_dict(simulation.state_dict())
     assert again.stopped
+
+
+@pytest.mark.parametrize("protocol", ["dpsgd", "gossip"])
+def test_attackers_know_what_is_declared_and_where_nodes_went_before(protocol: str) -> None:
+    simulation = simulate(2, protocol=protocol, topology="two-worlds", nb_decl_byz=3, nb_real_byz=2)
+    known = simulation.protocol.known_to_attackers()
+    assert known["f_declared"] == 3
+    if protocol == "gossip":
+        column = simulation.metrics.columns.index("Defense gradient norm")
+        assert float(known["pivot"].norm()) == pytest.approx(simulation.metrics.flush()[-1][column], rel=1e-5)
+    else:
+        assert_close(known["pivot"], simulation.protocol.parameters.mean(dim=0))
+
+
+def test_gradients_of_the_study_are_taken_where_the_mean_momentum_leads(monkeypatch: pytest.MonkeyPatch) -> None:
+    simulation = simulate(2, momentum_nesterov=True, nb_for_study=12, protocol="dpsgd", learning_rate_decay=0.0)
+    protocol, points = simulation.protocol, []
+    expected = protocol.parameters.mean(dim=0) - 0.9 * 0.2 * protocol._momenta[:7].mean(dim=0)
+    original = simulation._worker_gradients
+    monkeypatch.setattr(
+        simulation, "_worker_gradients", lambda *a, **k: points.append(k["points"].clone()) or original(*a, **k)
+    )
+    simulation.step()
+    assert_close(points[0], expected)

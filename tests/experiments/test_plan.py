@@ -147,3 +147,12 @@ def test_failed_runs_are_tried_again(place: Callable[..., RunConfig]) -> None:
     assert (planned.action, planned.why) == (Action.RUN, "failed before: from the start")
     planned.prepare()
     assert config.folder().with_name("one.failed.0").is_dir()
+
+
+@pytest.mark.parametrize("stop_below", [1e9, 1e-9])
+def test_a_run_that_stopped_by_itself_is_finished(stop_below: float, config: RunConfig, tmp_path: Path) -> None:
+    config = dataclasses.replace(config, result_directory=str(tmp_path / "one"), stop_below=stop_below)
+    run(config, Console())
+    rows = len((tmp_path / "one" / "study").read_text().splitlines()) - 1
+    assert rows == (1 if stop_below > 1 else 4)
+    assert plan("one", config, {"cpu"}).action is Action.SKIP
