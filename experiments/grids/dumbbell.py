@@ -2,9 +2,12 @@
 
 Source: He, Karimireddy and Jaggi, "Byzantine-Robust Decentralized Learning via ClippedGossip", arXiv 2202.01545, 2022,
 section on the dumbbell, and its code: MNIST, batches of 32, learning rate 0.01, momentum 0.9, 900 iterations, nobody
-attacks. Momentum is that of their algorithm, m ← 0.9 m + 0.1 g. What they show is that rules like the median cannot
-cross such an edge even without attackers. In the one half of the experiments one clique has the digits 0 to 4, the
-other 5 to 9.
+attacks. What they show is that rules like the median cannot cross such an edge even without attackers. In the one half
+of the experiments one clique has the digits 0 to 4, the other 5 to 9.
+
+Two things are as in their code (epfml/byzantine-robust-decentralized-optimizer) and not as in their paper. Momentum is
+m ← 0.9 m + g, not dampened. And a node has 960 samples, 30 batches: an epoch was stopped after those, and all began
+alike, as the sampler's epoch was never set.
 """
 
 from collections.abc import Iterator
@@ -22,13 +25,12 @@ BASE = {
     "learning_rate": 0.01,
     "learning_rate_decay": 0.0,
     "momentum": 0.9,
-    "dampening": 0.9,
     "nb_steps": 900,
     "evaluation_delta": 450,
 }
 PARTITIONS = {
-    "noniid": {"partition": "extreme", "partition_args": {"groups": 2}},
-    "iid": {"partition": "iid"},
+    "noniid": {"partition": "extreme", "partition_args": {"groups": 2, "samples": 960}},
+    "iid": {"partition": "iid", "partition_args": {"samples": 960}},
 }
 RULES = {
     "dpsgd": {"protocol": "dpsgd"},

@@ -37,7 +37,7 @@ MONNA = (
 )
 DUMBBELL = (
     "--threads 1 --dataset mnist --model mnist-cnn --topology dumbbell --nb-workers 20 --nb-decl-byz 0 --batch-size 32 "
-    "--learning-rate 0.01 --learning-rate-decay 0 --momentum 0.9 --dampening 0.9 --nb-steps 900 --evaluation-delta 450"
+    "--learning-rate 0.01 --learning-rate-decay 0 --momentum 0.9 --nb-steps 900 --evaluation-delta 450"
 )
 PINNED = {
     ("monna", "mnist-alpha_1-little-nna-2"): (
@@ -52,10 +52,10 @@ PINNED = {
         f"{MONNA} --partition-args alpha:5 --nb-workers 21 --nb-decl-byz 0 --seed 1"
     ),
     ("dumbbell", "dumbbell-noniid-dpsgd-1"): (
-        f"{DUMBBELL} --partition extreme --partition-args groups:2 --protocol dpsgd --seed 1"
+        f"{DUMBBELL} --partition extreme --partition-args groups:2 samples:960 --protocol dpsgd --seed 1"
     ),
     ("dumbbell", "dumbbell-iid-trmean-1"): (
-        f"{DUMBBELL} --partition iid --protocol robust --gar trmean --nb-local-byz 1 --seed 1"
+        f"{DUMBBELL} --partition iid --partition-args samples:960 --protocol robust --gar trmean --nb-local-byz 1 --seed 1"
     ),
     ("iclr21", "mnist-average-n_39-lr_0.02-nesterov-1"): (
         f"{MNIST} --dataset mnist --nb-workers 39 --nb-decl-byz 0 --learning-rate 0.02 --momentum-nesterov --seed 1"

@@ -33,6 +33,8 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "dirichlet, tiny alpha": ("dirichlet", {"alpha": 1e-300}),
     "dirichlet, large alpha": ("dirichlet", {"alpha": 10**6}),
     "extreme, one group": ("extreme", {"groups": 1}),
+    "extreme, few samples": ("extreme", {"groups": 1, "samples": 3}),
+    "iid, few samples": ("iid", {"samples": 3}),
     "gamma-similarity 0": ("gamma-similarity", {"gamma": 0}),
     "gamma-similarity 1": ("gamma-similarity", {"gamma": 1}),
     "quantity, tiny alpha": ("quantity", {"alpha": 1e-300}),
@@ -48,11 +50,12 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "mixing of mixtures": ("mixing", {"first": "mixing", "second": "mixing", "first_args": {"second": "shards"}}),
     "template": ("template", {}),
 }
-INCOMPLETE = frozenset()
+INCOMPLETE = frozenset({"extreme, few samples", "iid, few samples"})
 """Partitions that leave samples out."""
 BALANCED = {
     **{"iid": 1, "extreme": 1, "extreme, one group": 1, "gamma-similarity": 2, "mixing": 2},
     **{"gamma-similarity 0": 1, "gamma-similarity 1": 1, "shards, similarity 1": 1, "shards, many": 1},
+    **{"iid, few samples": 1, "extreme, few samples": 1},
 }
 """By how many samples sizes may differ."""
 
@@ -177,6 +180,9 @@ def test_shared_splits_nothing() -> None:
         ("extreme", {"groups": 0}, "extreme: expected groups from 1 to 7, got 0"),
         ("extreme", {"groups": 8}, "extreme: expected groups from 1 to 7, got 8"),
         ("extreme", {"groups": 2.0}, "extreme: expected a whole number as groups, got 2.0"),
+        ("extreme", {"samples": 0}, "extreme: expected samples of at least 1, got 0"),
+        ("iid", {"samples": 0}, "iid: expected samples of at least 1, got 0"),
+        ("iid", {"samples": 1.5}, "iid: expected a whole number as samples, got 1.5"),
         ("shards", {"per_node": 0}, "shards: expected per-node of at least 1, got 0"),
         ("shards", {"per_node": 1.5}, "shards: expected a whole number as per-node, got 1.5"),
         ("shards", {"similarity": -1e-9}, "shards: expected similarity from 0 to 1, got -1e-09"),
@@ -187,9 +193,9 @@ def test_shared_splits_nothing() -> None:
         ("mixing", {"first": "shared"}, "mixing: expected a partition that splits as first, got 'shared'"),
         ("mixing", {"second": 3}, "mixing: expected a partition that splits as second, got 3"),
         ("mixing", {"second": "idd"}, "unknown partition 'idd', expected one of: dirichlet"),
-        ("mixing", {"first_args": {"alpha": 1}}, "mixing: first-args: iid has no argument 'alpha', expected: no arg"),
+        ("mixing", {"first_args": {"alpha": 1}}, "mixing: first-args: iid has no argument 'alpha', expected: samples"),
         ("mixing", {"second_args": {"groups": 8}}, "extreme: expected groups from 1 to 7, got 8"),
-        ("mixing", {"second_args": {3: 8}}, "mixing: second-args: extreme has no argument '3', expected: groups"),
+        ("mixing", {"second_args": {3: 8}}, "mixing: second-args: extreme has no argument '3', expected: groups, samples"),
         ("mixing", {"second_args": 8}, "mixing: second-args: expected a dictionary such as {'alpha':1}, got 8"),
         ("template", {"ratio": 0.5}, "template: expected ratio from 1 to 1000, got 0.5"),
     ],
@@ -299,6 +305,17 @@ def test_extreme_groups_share_a_part(n: int, groups: int, ranges: list[tuple[int
     for row, (first, last) in zip(table, ranges, strict=True):
         assert np.flatnonzero(row).tolist() == list(range(first, last + 1))
         assert row[first : last + 1] == pytest.approx(row.sum() / (last - first + 1), rel=0.6)
+
+
+def test_nodes_have_no_more_samples_than_are_asked_for() -> None:
+    labels = np.repeat(np.arange(10), 100)
+    for name, arguments in (("iid", {}), ("extreme", {"groups": 2})):
+        assert [len(shard) for shard in split(name, labels, 20, samples=7, **arguments)] == [7] * 20
+        whole = split(name, labels, 20, samples=60, **arguments)  # more than there are
+        assert [len(shard) for shard in whole] == [50] * 20
+    table = counts(split("extreme", labels, 20, groups=2, samples=40), labels)
+    assert (table[:10, :5].sum(1) == 40).all() and (table[10:, 5:].sum(1) == 40).all()
+    assert (table[:10, :5] > 0).mean() > 0.9  # at random, not the first labels
 
 
 def test_gamma_similarity_mixes_iid_with_sorted() -> None:
