@@ -1,0 +1,1 @@
+"""Rounds between real processes that trust nobody."""

@@ -1,0 +1,497 @@
+"""The server's part: who is there, who takes part in a round, and what becomes of it when somebody is lost.
+
+The server sees no share and no model. It draws trees, and it decides between two things when somebody is lost: while
+the keys of root actors are not opened, an attempt can be given up and the round be repeated without that peer, with
+fresh shares; once they are, it is completed, or fails, but never repeated. Here is no socket, clock or thread.
+"""
+
+import random
+import secrets
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import Enum, auto
+from typing import Any
+
+from peers.keys import Identity
+from peers.secure_aggregation.assignment import CONTEXT, Assignment, Contact
+from peers.secure_aggregation.endpoint import Endpoint
+from peers.secure_aggregation.layout import Layout
+from peers.secure_aggregation.messages import MOST_CONTROL_BYTES, ROUND_BYTES, Header, Kind, Message, ProtocolError
+from peers.secure_aggregation.settings import Settings
+from peers.secure_aggregation.tree import Tree, draw_tree
+
+TO_SERVER = frozenset(
+    {Kind.HELLO, Kind.SIGN_UP, Kind.DELIVERED, Kind.READY, Kind.DONE, Kind.BEAT, Kind.ABORTED, Kind.BYE}
+)
+WHO_PAUSE_S, STATUS_PAUSE_S = 0.2, 1.0
+LATE = "this peer was silent for too long, and the round went on without it"
+
+
+class State(Enum):
+    """How far an attempt is."""
+
+    RUNNING = auto()
+    ABORTING = auto()  # waiting for word that its keys can never be opened
+    OPENED = auto()  # or possibly: it is never repeated
+
+
+@dataclass
+class Known:
+    """A peer that the server knows.
+
+    Attributes:
+        session: in which it talks to other peers; a new one is a new process.
+        channel: in which it talks to the server.
+        layout: of the model that it wants to have averaged; None: it does not.
+    """
+
+    session: int
+    channel: int
+    address: str
+    heard_s: float
+    wish: int = 0
+    layout: Layout | None = None
+    signed_up_s: float = 0.0
+    moved: int = 0
+    waits_for: tuple[bytes, ...] = ()
+    past_channels: set[int] = field(default_factory=set)
+
+
+@dataclass
+class Round:
+    """A round, and its present attempt.
+
+    Attributes:
+        wishes: numbers of the wishes of all who began the round.
+        sessions: theirs.
+        lost: members of this attempt that are gone.
+        delivered: for each member, the groups whose actors have all its shares.
+        keys: of root actors, so far.
+        done: who has the result.
+        withholding: who has given up the attempt while withholding something.
+        answered: who has given up the attempt.
+        served_s: when somebody was told to send the result to a member.
+    """
+
+    id: bytes
+    layout: Layout
+    members: list[bytes]
+    wishes: dict[bytes, int]
+    sessions: dict[bytes, int]
+    tree: Tree
+    attempt: int = 0
+    state: State = State.RUNNING
+    lost: set[bytes] = field(default_factory=set)
+    delivered: dict[bytes, set[int]] = field(default_factory=dict)
+    keys: dict[bytes, bytes] = field(default_factory=dict)
+    done: set[bytes] = field(default_factory=set)
+    withholding: set[bytes] = field(default_factory=set)
+    answered: set[bytes] = field(default_factory=set)
+    served_s: dict[bytes, float] = field(default_factory=dict)
+    progress: int = -1
+    progress_s: float = 0.0
+    opened_s: float = 0.0
+
+    @property
+    def live(self) -> list[bytes]:
+        """Members that are not lost."""
+        return [member for member in self.members if member not in self.lost]
+
+    def has_done_its_duty(self, peer: bytes) -> bool:
+        """Return whether the sum can be opened without a peer from now on."""
+        if peer in self.tree.root.actors and peer not in self.keys:
+            return False
+        return all(group.number in self.delivered.get(peer, ()) for group in self.tree.of(peer))
+
+
+class Scheduler(Endpoint):
+    """The server.
+
+    Args:
+        identity: its own.
+        target_size: how many peers a round begins with.
+        min_size: how few it may go on with.
+        rng: draws trees.
+
+    Attributes:
+        rounds: completed ones.
+        repeats: attempts that were given up.
+    """
+
+    def __init__(
+        self,
+        *,
+        identity: Identity,
+        settings: Settings,
+        target_size: int,
+        group_size: int,
+        num_actors: int,
+        min_size: int,
+        rng: random.Random | None = None,
+    ) -> None:
+        super().__init__(identity.key)
+        self.identity = identity
+        self.settings = settings
+        self.target_size, self.group_size, self.num_actors, self.min_size = (
+            target_size,
+            group_size,
+            num_actors,
+            min_size,
+        )
+        self.rng = rng or random.SystemRandom()
+        self.known: dict[bytes, Known] = {}
+        self.round: Round | None = None
+        self.rounds = self.repeats = 0
+        self._who_s: dict[bytes, float] = {}
+        self._joined_s = self._told_s = 0.0
+        self._told = 0
+
+    # Who may say what
+
+    def check_session(self, sender: bytes, header: Header) -> None:
+        if header.kind not in TO_SERVER:
+            raise ProtocolError("wrong kind")
+        if header.length > MOST_CONTROL_BYTES:
+            raise ProtocolError("too long")
+        known = self.known.get(sender)
+        if header.kind == Kind.HELLO:
+            if known is not None and header.session in known.past_channels:
+                raise ProtocolError("wrong session")
+        elif known is None or known.channel != header.session:
+            if self.now_s - self._who_s.get(sender, -WHO_PAUSE_S) >= WHO_PAUSE_S:
+                self._who_s[sender] = self.now_s
+                self.reply_who(sender)
+            raise ProtocolError("unknown peer")
+        else:
+            known.heard_s = self.now_s
+
+    def check_awaited(self, sender: bytes, header: Header) -> None:
+        """Await everything: what `check_session` lets through is what a server may be told."""
+
+    def delivered(self, receiver: bytes, message: Message) -> None:  # noqa: ARG002 -- any sign of life will do
+        if receiver in self.known:
+            self.known[receiver].heard_s = self.now_s
+
+    # What comes
+
+    def handle(self, sender: bytes, message: Message) -> None:
+        getattr(self, f"_on_{message.kind.name.lower()}")(sender, message)
+
+    def _on_hello(self, sender: bytes, message: Message) -> None:
+        session, address = message.body
+        channel = self._incoming[sender].session
+        before = self.known.get(sender)
+        if before is not None and before.session != session:
+            self._lose([sender])  # a new process
+            before = None
+        if before is None:
+            self.known[sender] = Known(session, channel, address, self.now_s)
+            self._joined_s = self.now_s
+        else:
+            before.past_channels.add(before.channel)
+            before.channel, before.address, before.heard_s = channel, address, self.now_s
+        self._outgoing.pop(sender, None)
+        self.send(sender, Kind.WELCOME, self.settings.to_text())
+        current = self.round
+        if current is None or sender in current.live or current.sessions.get(sender) != session:
+            return
+        if sender in current.lost and current.state is State.OPENED:
+            current.lost.discard(sender)  # it is back, and the result can still be sent to it
+        else:
+            self._fail([sender], LATE)
+
+    def _on_sign_up(self, sender: bytes, message: Message) -> None:
+        number, lists = message.body
+        known = self.known[sender]
+        current = self.round
+        if current is not None and current.wishes.get(sender) == number:
+            if sender not in current.members or sender in current.lost:
+                self._fail([sender], LATE)
+            return
+        if current is not None and sender in current.members:
+            current.done.add(sender)  # nobody signs up again without the result
+            self._opened()
+        try:
+            known.layout = Layout.from_lists(lists)
+        except ValueError as error:
+            self.send(sender, Kind.REFUSE, str(error)[:1000])
+            return
+        known.wish, known.signed_up_s = number, self.now_s
+        self._joined_s = self.now_s
+        self._close_round()
+        self._start_round()
+
+    def _on_delivered(self, sender: bytes, message: Message) -> None:
+        if self._is_current(sender, message):
+            self.round.delivered.setdefault(sender, set()).add(message.group)
+
+    def _on_ready(self, sender: bytes, message: Message) -> None:
+        current = self.round
+        if not self._is_current(sender, message) or sender not in current.tree.root.actors:
+            return
+        current.keys[sender] = message.body[0]
+        if current.state is State.RUNNING and set(current.keys) == set(current.tree.root.actors):
+            self._opened()
+            keys = [[actor, current.keys[actor]] for actor in current.tree.root.actors]
+            for actor in current.tree.root.actors:
+                if actor not in current.lost:
+                    self.send(actor, Kind.OPEN, keys, round=current.id, attempt=current.attempt)
+
+    def _on_done(self, sender: bytes, message: Message) -> None:
+        current = self.round
+        if current is None or message.round != current.id or sender not in current.members:
+            return
+        current.done.add(sender)
+        self._opened()
+        self._close_round()
+        self._start_round()
+
+    def _on_beat(self, sender: bytes, message: Message) -> None:
+        moved, waits_for = message.body
+        self.known[sender].moved, self.known[sender].waits_for = moved, tuple(waits_for)
+
+    def _on_aborted(self, sender: bytes, message: Message) -> None:
+        current = self.round
+        if not self._is_current(sender, message) or current.state is not State.ABORTING:
+            return
+        withholds, released = message.body
+        current.answered.add(sender)
+        if withholds:
+            current.withholding.add(sender)
+        if released:
+            self._opened()
+        else:
+            self._repeat_if_safe()
+
+    def _on_bye(self, sender: bytes, message: Message) -> None:  # noqa: ARG002 -- all handlers take it
+        self._lose([sender])
+
+    # What time brings
+
+    def tick(self, now_s: float) -> None:
+        super().tick(now_s)
+        silent = [peer for peer, known in self.known.items() if now_s - known.heard_s > self.settings.silence_s]
+        if silent:
+            self._lose(silent)
+        self._tell_status()
+        current = self.round
+        if current is not None:
+            if current.state is State.OPENED:
+                self._redistribute()
+            else:
+                self._check_progress()
+            self._close_round()
+        self._start_round()
+
+    def _tell_status(self) -> None:
+        """Tell those who wait how many do, when that has changed."""
+        waiting = self._waiting()
+        if len(waiting) != self._told and self.now_s - self._told_s > STATUS_PAUSE_S:
+            self._told, self._told_s = len(waiting), self.now_s
+            for peer in waiting:
+                self.send(peer, Kind.STATUS, len(waiting), self.target_size)
+
+    def _check_progress(self) -> None:
+        """Give up an attempt in which nothing has moved for too long."""
+        current = self.round
+        progress = sum(self.known[member].moved for member in current.live)
+        if progress != current.progress:
+            current.progress, current.progress_s = progress, self.now_s
+        elif self.now_s - current.progress_s > self.settings.silence_s:
+            blamed = self._blamed(current)
+            current.progress_s = self.now_s
+            if current.state is State.ABORTING:
+                self._opened()  # nobody can say that the keys are safe
+            elif blamed:
+                self._lose(blamed, "others waited for this peer in vain, and the round went on without it")
+
+    def _blamed(self, current: Round) -> list[bytes]:
+        """Return those for whom others wait, and who wait for nobody; or else those for whom most wait."""
+        waits = {member: set(self.known[member].waits_for) for member in current.live}
+        counts = Counter(peer for waited in waits.values() for peer in waited if peer in waits)
+        idle = [peer for peer in counts if not waits[peer]]
+        return idle or [peer for peer, count in counts.items() if count == max(counts.values())]
+
+    def _redistribute(self) -> None:
+        """See to it that members whose actors are gone get the result from somebody else."""
+        current = self.round
+        helpers = [peer for peer in current.live if peer in current.done and peer in self.known]
+        waiting = [peer for peer in current.live if peer not in current.done]
+        if not waiting:
+            return
+        patience_s = self.settings.timeout_s / 4
+        if not helpers:
+            if self.now_s - current.opened_s > self.settings.timeout_s:
+                self._fail(
+                    waiting,
+                    "the round may have been opened, but its result is lost with those who had it; it is not repeated, "
+                    "as the difference of two sums could show a model",
+                )
+                current.lost |= set(waiting)
+            return
+        for peer in waiting:
+            top = current.tree.of(peer)[-1]
+            provider = top.provider(peer) if peer not in top.actors else None
+            since_s = current.served_s.get(peer, current.opened_s)
+            gone = provider in current.lost and peer not in current.served_s
+            if gone or self.now_s - since_s > patience_s:
+                helper = helpers[len(current.served_s) % len(helpers)]
+                current.served_s[peer] = self.now_s
+                where = {"round": current.id, "attempt": current.attempt}
+                self.send(peer, Kind.EXPECT, self._contact(helper), **where)
+                self.send(helper, Kind.SERVE, self._contact(peer), **where)
+
+    # Rounds
+
+    def _waiting(self) -> list[bytes]:
+        """Return who has signed up, first come first."""
+        waiting = [peer for peer, known in self.known.items() if known.layout is not None]
+        return sorted(waiting, key=lambda peer: self.known[peer].signed_up_s)
+
+    def _start_round(self) -> None:
+        if self.round is not None:
+            return
+        waiting = self._waiting()
+        if len(waiting) >= self.target_size:
+            chosen = self._agreeing(waiting)
+            if len(chosen) >= self.target_size:
+                self._begin_round(chosen[: self.target_size])
+        elif self._is_rest(len(waiting)):
+            chosen = self._agreeing(waiting)
+            if len(chosen) >= self.min_size:
+                self._begin_round(chosen)
+
+    def _is_rest(self, waiting: int) -> bool:
+        """Return whether those who wait are all that are left of earlier rounds, and enough."""
+        came_s = self.now_s - self._joined_s
+        return self.rounds > 0 and self.min_size <= waiting == len(self.known) and came_s > self.settings.timeout_s
+
+    def _agreeing(self, waiting: Sequence[bytes]) -> list[bytes]:
+        """Return those with the most common kind of model, and refuse the others."""
+        layouts = Counter(self.known[peer].layout for peer in waiting)
+        agreed, _ = layouts.most_common(1)[0]
+        for peer in waiting:
+            if self.known[peer].layout != agreed:
+                difference = agreed.difference(self.known[peer].layout)
+                self.send(peer, Kind.REFUSE, difference[:1000])
+                self.known[peer].layout = None
+        return [peer for peer in waiting if self.known[peer].layout == agreed]
+
+    def _begin_round(self, members: list[bytes]) -> None:
+        layout = self.known[members[0]].layout
+        wishes = {member: self.known[member].wish for member in members}
+        sessions = {member: self.known[member].session for member in members}
+        self.round = Round(secrets.token_bytes(ROUND_BYTES), layout, members, wishes, sessions, self._draw(members))
+        for member in members:
+            self.known[member].layout = None
+        self._assign()
+
+    def _draw(self, members: Sequence[bytes]) -> Tree:
+        combined = self.settings.combination is not None
+        return draw_tree(members, self.group_size, self.num_actors, self.rng, combined=combined)
+
+    def _assign(self) -> None:
+        current = self.round
+        current.progress, current.progress_s = -1, self.now_s
+        for member in current.members:
+            groups = tuple(current.tree.of(member))
+            keys = {key for group in groups for key in group.members}
+            assignment = Assignment(
+                round=current.id,
+                attempt=current.attempt,
+                n=len(current.members),
+                layout_digest=current.layout.digest,
+                settings_digest=self.settings.digest,
+                groups=groups,
+                contacts={key: Contact(self.known[key].session, self.known[key].address) for key in keys},
+            )
+            data = assignment.encode()
+            self.send(member, Kind.ASSIGN, data, self.identity.sign(CONTEXT + data), round=current.id)
+
+    def _lose(self, peers: Sequence[bytes], reason: str | None = None) -> None:
+        """Go on without some peers, and tell them why if they still listen."""
+        for peer in peers:
+            if reason is None:
+                self._outgoing.pop(peer, None)
+            else:
+                self._fail([peer], reason)
+            self.known.pop(peer, None)
+        current = self.round
+        if current is None or not (lost := [p for p in peers if p in current.members and p not in current.lost]):
+            return
+        current.lost |= set(lost)
+        if current.state is State.RUNNING and not all(map(current.has_done_its_duty, lost)):
+            current.state = State.ABORTING
+            self._tell_abort()
+        elif current.state is State.ABORTING:
+            self._repeat_if_safe()
+        self._close_round()
+
+    def _tell_abort(self) -> None:
+        current = self.round
+        current.progress_s = self.now_s
+        for member in current.live:
+            self.send(member, Kind.ABORT, sorted(current.lost), round=current.id, attempt=current.attempt)
+
+    def _repeat_if_safe(self) -> None:
+        """Repeat the round with those who are left, if it is certain that the keys can never be opened."""
+        current = self.round
+        if not current.live:
+            self.round = None
+        elif current.withholding:
+            self._repeat()
+        elif set(current.live) <= current.answered:
+            self._opened()
+
+    def _repeat(self) -> None:
+        current, self.repeats = self.round, self.repeats + 1
+        members = current.live
+        problem = self._too_few(len(members), len(current.members))
+        if problem:
+            self._fail(members, problem)
+            self.round = None
+            return
+        self.round = Round(
+            current.id, current.layout, members, current.wishes, self._draw(members), current.attempt + 1
+        )
+        self._assign()
+
+    def _too_few(self, left: int, before: int) -> str | None:
+        if left < self.min_size:
+            return f"{left} of {before} peers are left, fewer than min_size = {self.min_size}"
+        if self.settings.combination is not None:
+            try:
+                self.settings.combination.check(max(left // self.group_size, 1))
+            except ValueError as error:
+                return f"{left} of {before} peers are left: {error}"
+        return None
+
+    def _opened(self) -> None:
+        if self.round.state is not State.OPENED:
+            self.round.state, self.round.opened_s = State.OPENED, self.now_s
+
+    def _close_round(self) -> None:
+        """End a round in which nobody waits for anything any more."""
+        current = self.round
+        if current is not None and (not current.live or set(current.live) <= current.done):
+            self.rounds += bool(current.done)
+            self.round = None
+
+    def _fail(self, peers: Sequence[bytes], reason: str) -> None:
+        where = {"round": self.round.id, "attempt": self.round.attempt} if self.round else {}
+        for peer in peers:
+            if peer in self.known:
+                self.send(peer, Kind.FAIL, reason[:1000], **where)
+
+    def _contact(self, peer: bytes) -> list[Any]:
+        known = self.known[peer]
+        return [peer, known.session, known.address]
+
+    def _is_current(self, sender: bytes, message: Message) -> bool:
+        current = self.round
+        return (
+            current is not None
+            and (message.round, message.attempt) == (current.id, current.attempt)
+            and sender in current.members
+        )
