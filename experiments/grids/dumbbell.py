@@ -29,7 +29,7 @@ BASE = {
     "evaluation_delta": 450,
 }
 PARTITIONS = {
-    "noniid": {"partition": "extreme", "partition_args": {"groups": 2, "samples": 960}},
+    "noniid": {"partition": "extreme", "partition_args": {"groups": 2, "by": "labels", "samples": 960}},
     "iid": {"partition": "iid", "partition_args": {"samples": 960}},
 }
 RULES = {

@@ -15,14 +15,19 @@ from tools.arguments import check_whole
 class Extreme(Partition, name="extreme"):
     """Sort samples by label and give each group of consecutive nodes, by default one node each, a consecutive part.
 
-    Groups have as many nodes as can be, larger ones first, and share their part equally at random. Sizes of nodes
-    differ by at most one. No node has more than `samples`, drawn at random from its part, if that is given.
+    Groups have as many nodes as can be, larger ones first, and share their part equally at random. Parts are of equal
+    size for each node, so that two groups may share a label (`by` samples), or have as many labels each as can be, and
+    no label is in two (`by` labels). No node has more than `samples`, drawn at random from its part, if that is given.
     """
 
     @classmethod
-    def check(cls, *, n: int, groups: int | None = None, samples: int | None = None, **specialized: Any) -> None:
+    def check(
+        cls, *, n: int, groups: int | None = None, by: str = "samples", samples: int | None = None, **specialized: Any
+    ) -> None:
         if groups is not None:
             check_whole(cls.name, "groups", groups, least=1, most=n)
+        if by not in ("samples", "labels"):
+            raise ValueError(f"{cls.name}: expected samples or labels as by, got {by!r}")
         if samples is not None:
             check_whole(cls.name, "samples", samples, least=1)
 
@@ -34,12 +39,19 @@ class Extreme(Partition, name="extreme"):
         rng: np.random.Generator,
         *,
         groups: int | None = None,
+        by: str = "samples",
         samples: int | None = None,
         **specialized: Any,
     ) -> list[np.ndarray]:
-        parts = np.array_split(sorted_at_random(labels, rng), n)
+        ordered = sorted_at_random(labels, rng)
+        nodes = np.array_split(np.arange(n), groups or n)
+        if by == "labels":
+            kinds = np.array_split(np.unique(labels), len(nodes))
+            parts = [ordered[np.isin(labels[ordered], kind)] for kind in kinds]
+        else:
+            own = np.array_split(ordered, n)
+            parts = [np.concatenate([own[node] for node in group]) for group in nodes]
         shared = []
-        for nodes in np.array_split(np.arange(n), groups or n):
-            together = rng.permutation(np.concatenate([parts[node] for node in nodes]))
-            shared += [shard[:samples] for shard in np.array_split(together, len(nodes))]
+        for group, part in zip(nodes, parts, strict=True):
+            shared += [shard[:samples] for shard in np.array_split(rng.permutation(part), len(group))]
         return shared

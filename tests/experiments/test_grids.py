@@ -52,7 +52,7 @@ PINNED = {
         f"{MONNA} --partition-args alpha:5 --nb-workers 21 --nb-decl-byz 0 --seed 1"
     ),
     ("dumbbell", "dumbbell-noniid-dpsgd-1"): (
-        f"{DUMBBELL} --partition extreme --partition-args groups:2 samples:960 --protocol dpsgd --seed 1"
+        f"{DUMBBELL} --partition extreme --partition-args groups:2 by:labels samples:960 --protocol dpsgd --seed 1"
     ),
     ("dumbbell", "dumbbell-iid-trmean-1"): (
         f"{DUMBBELL} --partition iid --partition-args samples:960 --protocol robust --gar trmean --nb-local-byz 1 --seed 1"

@@ -33,6 +33,7 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "dirichlet, tiny alpha": ("dirichlet", {"alpha": 1e-300}),
     "dirichlet, large alpha": ("dirichlet", {"alpha": 10**6}),
     "extreme, one group": ("extreme", {"groups": 1}),
+    "extreme, whole labels": ("extreme", {"by": "labels", "groups": 1}),
     "extreme, few samples": ("extreme", {"groups": 1, "samples": 3}),
     "iid, few samples": ("iid", {"samples": 3}),
     "gamma-similarity 0": ("gamma-similarity", {"gamma": 0}),
@@ -180,6 +181,7 @@ def test_shared_splits_nothing() -> None:
         ("extreme", {"groups": 0}, "extreme: expected groups from 1 to 7, got 0"),
         ("extreme", {"groups": 8}, "extreme: expected groups from 1 to 7, got 8"),
         ("extreme", {"groups": 2.0}, "extreme: expected a whole number as groups, got 2.0"),
+        ("extreme", {"by": "classes"}, "extreme: expected samples or labels as by, got 'classes'"),
         ("extreme", {"samples": 0}, "extreme: expected samples of at least 1, got 0"),
         ("iid", {"samples": 0}, "iid: expected samples of at least 1, got 0"),
         ("iid", {"samples": 1.5}, "iid: expected a whole number as samples, got 1.5"),
@@ -195,7 +197,11 @@ def test_shared_splits_nothing() -> None:
         ("mixing", {"second": "idd"}, "unknown partition 'idd', expected one of: dirichlet"),
         ("mixing", {"first_args": {"alpha": 1}}, "mixing: first-args: iid has no argument 'alpha', expected: samples"),
         ("mixing", {"second_args": {"groups": 8}}, "extreme: expected groups from 1 to 7, got 8"),
-        ("mixing", {"second_args": {3: 8}}, "mixing: second-args: extreme has no argument '3', expected: groups, samples"),
+        (
+            "mixing",
+            {"second_args": {3: 8}},
+            "mixing: second-args: extreme has no argument '3', expected: groups, by, samples",
+        ),
         ("mixing", {"second_args": 8}, "mixing: second-args: expected a dictionary such as {'alpha':1}, got 8"),
         ("template", {"ratio": 0.5}, "template: expected ratio from 1 to 1000, got 0.5"),
     ],
@@ -307,6 +313,21 @@ def test_extreme_groups_share_a_part(n: int, groups: int, ranges: list[tuple[int
         assert row[first : last + 1] == pytest.approx(row.sum() / (last - first + 1), rel=0.6)
 
 
+@pytest.mark.parametrize(
+    ("n", "groups", "numbers"),
+    [
+        (20, 2, [[0, 1, 2]] * 10 + [[3, 4]] * 10),
+        (4, 3, [[0, 1]] * 2 + [[2, 3], [4]]),
+        (7, 7, [[0], [1], [2], [3], [4], [], []]),
+    ],
+)
+def test_extreme_by_labels_has_no_label_in_two_groups(n: int, groups: int, numbers: list[list[int]]) -> None:
+    labels = np.random.default_rng(5).permutation(np.repeat(np.arange(5), [300, 70, 200, 90, 60]))
+    shards = split("extreme", labels, n, groups=groups, by="labels")
+    assert [np.unique(labels[shard]).tolist() for shard in shards] == numbers
+    assert sum(map(len, shards)) == len(labels)
+
+
 def test_nodes_have_no_more_samples_than_are_asked_for() -> None:
     labels = np.repeat(np.arange(10), 100)
     for name, arguments in (("iid", {}), ("extreme", {"groups": 2})):
@@ -314,7 +335,8 @@ def test_nodes_have_no_more_samples_than_are_asked_for() -> None:
         whole = split(name, labels, 20, samples=60, **arguments)  # more than there are
         assert [len(shard) for shard in whole] == [50] * 20
     table = counts(split("extreme", labels, 20, groups=2, samples=40), labels)
-    assert (table[:10, :5].sum(1) == 40).all() and (table[10:, 5:].sum(1) == 40).all()
+    assert (table[:10, :5].sum(1) == 40).all()
+    assert (table[10:, 5:].sum(1) == 40).all()
     assert (table[:10, :5] > 0).mean() > 0.9  # at random, not the first labels
 
 
