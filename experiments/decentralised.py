@@ -105,6 +105,7 @@ class DecentralisedSimulation(ABC, Generic[StepResultT]):
         self.n, self.f, self.h = n, f, n - f
         self.model = Model(model) if isinstance(model, nn.Module) else model
         self.loss_fn = loss_fn
+        self._loss = loss_fn if isinstance(loss_fn, Loss) else FunctionLoss(loss_fn)
         self.attack = _class_of(Attack, attacks.get, attack)
         self.attack_kwargs = dict(attack_kwargs or {})
         self.aggregator = _class_of(Aggregator, aggregators.get, aggregator)
@@ -191,7 +192,6 @@ class DecentralisedSimulation(ABC, Generic[StepResultT]):
     def compute_honest_worker_gradients(self, batches: Sequence[Batch]) -> tuple[Tensor, Tensor]:
         """Return each worker's gradient at its own parameters, (h, d), and its loss, (h,)."""
         gradients = torch.empty_like(self.parameters)
-        loss = self.loss_fn if isinstance(self.loss_fn, Loss) else FunctionLoss(self.loss_fn)
         losses = []
         for worker, (inputs, targets) in enumerate(batches):
             self.copy_parameters_to_model(self.parameters[worker])
@@ -200,7 +200,7 @@ class DecentralisedSimulation(ABC, Generic[StepResultT]):
             losses.append(
                 self.model.gradients(
                     Batches(inputs.to(device), targets.to(device), (len(inputs),)),
-                    loss,
+                    self._loss,
                     out=gradients[worker : worker + 1],
                     seeds=lambda _, noise=noise: noise,
                     buffers={name: buffer[worker : worker + 1] for name, buffer in self.buffers.items()},
@@ -229,11 +229,12 @@ class DecentralisedSimulation(ABC, Generic[StepResultT]):
 
     def known_to_attackers(self) -> dict[str, Any]:
         """Return what attackers know besides what honest workers send, see `attacks.CONTEXT`."""
+        mean = self.parameters.mean(dim=0)
         return {
             "aggregate": self.rehearse,
             "f_declared": self.aggregator_kwargs["f"],
-            "parameters": self.parameters.mean(dim=0),
-            "pivot": self.parameters.mean(dim=0),
+            "parameters": mean,
+            "pivot": mean,
             "step": self.step_index,
             "state": self.attack_state,
             "generator": self.attack_generator,
@@ -314,13 +315,22 @@ class DecentralisedSimulation(ABC, Generic[StepResultT]):
             shares.append((self.model.predict(inputs).argmax(dim=-1) == targets).double().mean())
         return tuple(torch.stack(shares).tolist())
 
+    def _node_state(self) -> dict[str, Any]:
+        """Return what workers have that later rounds depend on."""
+        return {"parameters": self.parameters, "buffers": self.buffers}
+
+    def _load_node_state(self, state: dict[str, Any]) -> None:
+        """Continue where `_node_state` was called."""
+        self.parameters.copy_(state["parameters"])
+        for name, buffer in self.buffers.items():
+            buffer.copy_(state["buffers"][name])
+
     def state_dict(self) -> dict[str, Any]:
         """Return copies of all that later rounds depend on, but for the data streams."""
         return copy.deepcopy(
             {
                 "step": self.step_index,
-                "parameters": self.parameters,
-                "buffers": self.buffers,
+                **self._node_state(),
                 "attack": {"generator": self.attack_generator.get_state(), "state": self.attack_state},
                 "rule": self.rule_generator.get_state(),
             }
@@ -330,9 +340,7 @@ class DecentralisedSimulation(ABC, Generic[StepResultT]):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue where `state_dict` was called."""
         self.step_index = state["step"]
-        self.parameters.copy_(state["parameters"])
-        for name, buffer in self.buffers.items():
-            buffer.copy_(state["buffers"][name])
+        self._load_node_state(state)
         self.attack_generator.set_state(state["attack"]["generator"])
         self.attack_state = moved(copy.deepcopy(state["attack"]["state"]), self.parameters.device)
         self.rule_generator.set_state(state["rule"])

@@ -5,9 +5,8 @@ weights are known, or follow from distances alone, no vector is copied: the dist
 once, and one product with all of them gives the results.
 """
 
+import contextlib
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -16,109 +15,12 @@ from torch import Tensor
 from aggregators import mix
 from aggregators.distances import squared_distances
 from experiments.defence import Defender
-from experiments.network import Neighbourhoods
+from experiments.exchange import Exchange, Group, Sent
 from tools.long_rows import column_means
 
 CPU_GATHERED_VALUES = 2**19  # that received vectors, side by side, hold at once: 2 MiB of float32, which stay in cache
 GPU_GATHERED_VALUES = 2**26
 DISTANCES_AT_ONCE = 2**22
-DENSE_SHARE = 1 / 16  # of all pairs of nodes that must be linked for dense matrices to be faster
-
-
-@dataclass(frozen=True)
-class Group:
-    """Nodes that receive equally many vectors.
-
-    Attributes:
-        receivers: (g,).
-        senders: whom each hears, (g, k), itself first.
-        weights: the mixing weight of each, (g, k) in float64.
-    """
-
-    receivers: Tensor
-    senders: Tensor
-    weights: Tensor
-
-    @property
-    def size(self) -> int:
-        """How many vectors each of them receives, its own included."""
-        return self.senders.shape[1]
-
-
-class Exchange:
-    """Who receives what in one round.
-
-    Args:
-        neighbourhoods: of all n nodes, honest ones first.
-        receivers: how many nodes mix, the first ones.
-        device: of the vectors.
-    """
-
-    def __init__(self, neighbourhoods: Neighbourhoods, receivers: int, device: torch.device) -> None:
-        offsets = torch.as_tensor(neighbourhoods.offsets[: receivers + 1])
-        senders = torch.as_tensor(neighbourhoods.senders).to(device)
-        weights = torch.as_tensor(neighbourhoods.weights).to(device)
-        sizes = offsets.diff()
-        self.receivers = receivers
-        self.groups = []
-        for size in sizes.unique().tolist():
-            nodes = (sizes == size).nonzero().squeeze(1)
-            places = (offsets[nodes].unsqueeze(1) + torch.arange(size)).to(device)
-            self.groups.append(Group(nodes.to(device), senders[places], weights[places]))
-        self.dense = float(sizes.sum()) > DENSE_SHARE * receivers * (len(neighbourhoods.offsets) - 1)
-
-    def of(self, node: int) -> tuple[Tensor, Tensor]:
-        """Return whom a node hears, itself first, (k,), and the weights, (k,)."""
-        for group in self.groups:
-            places = (group.receivers == node).nonzero()
-            if len(places):
-                return group.senders[places[0, 0]], group.weights[places[0, 0]]
-        raise ValueError(f"expected a node from 0 to {self.receivers - 1}, got {node}")
-
-
-@dataclass(frozen=True)
-class Sent:
-    """The vectors of one round.
-
-    Attributes:
-        rows: (m, d), those of honest nodes first, each by its number.
-        honest: h; rows from there on are what Byzantine nodes sent.
-        copies: the last so many rows are known to be equal.
-        private: how many rows from there on each honest node hears alone, f, or 1 where all f are the same; 0 where
-            Byzantine nodes send the same to all.
-        centre: (d,), the mean of honest rows, if it is known.
-    """
-
-    rows: Tensor
-    honest: int
-    copies: int = 1
-    private: int = 0
-    centre: Tensor | None = None
-
-    @classmethod
-    def of(cls, vectors: Tensor, byzantine: Tensor, honest: int, centre: Tensor | None = None) -> "Sent":
-        """Return the vectors of a round.
-
-        Args:
-            vectors: (n, d) with those of Byzantine nodes in the last rows, unless these are sent in private.
-            byzantine: (f, d), or (h, f, d) for each recipient its own.
-            honest: h.
-            centre: (d,), the mean of honest ones, if it is known.
-        """
-        if byzantine.dim() == 2:
-            equal = len(byzantine) > 1 and byzantine.stride(0) == 0
-            return cls(vectors, honest, copies=len(byzantine) if equal else 1, centre=centre)
-        private = byzantine[:, :1] if byzantine.stride(1) == 0 else byzantine
-        rows = torch.cat([vectors[:honest], private.flatten(0, 1)])
-        return cls(rows, honest, private=private.shape[1], centre=centre)
-
-    def index(self, group: Group) -> Tensor:
-        """Return the rows that each node of a group hears, (g, k)."""
-        if not self.private:
-            return group.senders
-        byzantine = group.senders - self.honest
-        own = self.honest + group.receivers.unsqueeze(1) * self.private + byzantine.clamp(max=self.private - 1)
-        return group.senders.where(byzantine < 0, own)
 
 
 def gathered_values(rows: Tensor) -> int:
@@ -139,26 +41,24 @@ class Mixer:
     Args:
         defender: whose rule, which tolerates the local number of Byzantine neighbours; None: by weights.
         refused: numbers of vectors that the rule cannot take; nodes that receive so many keep their own.
+        loss_of: the loss of parameters (d,) on a node's own data, by the node, for rules that need it.
     """
 
-    def __init__(self, defender: Defender | None, refused: frozenset[int] = frozenset()) -> None:
+    def __init__(
+        self,
+        defender: Defender | None = None,
+        refused: frozenset[int] = frozenset(),
+        loss_of: Callable[[int], Callable[[Tensor], Tensor]] | None = None,
+    ) -> None:
         self.defender = defender
         self.refused = refused
+        self._loss_of = loss_of
 
-    def __call__(
-        self,
-        exchange: Exchange,
-        sent: Sent,
-        out: Tensor,
-        *,
-        step: int,
-        loss_of: Callable[[int], Callable[[Tensor], Tensor]] | None = None,
-    ) -> Tensor | None:
+    def __call__(self, exchange: Exchange, sent: Sent, out: Tensor, *, step: int) -> Tensor | None:
         """Mix, into `out` (receivers, d).
 
         Args:
             step: of the run; all nodes draw the same numbers in it.
-            loss_of: the loss of parameters (d,) on a node's own data, by the node, for rules that need it.
 
         Returns:
             The weight that each receiver gave Byzantine nodes, (receivers,) in float64; None where that is not defined.
@@ -174,52 +74,58 @@ class Mixer:
             if group.size in self.refused:
                 out[group.receivers] = sent.rows[group.receivers]
                 continue
-            defined &= self._aggregate(number, group, sent, out, accepted, step, loss_of)
+            defined &= self._aggregate(number, group, sent, out, accepted, step)
         return accepted if defined else None
 
-    def mean(self, exchange: Exchange, sent: Sent, honest: int, **context: Any) -> Tensor:
-        """Return the mean over the first nodes, the honest ones, of what they would make of the vectors, (d,).
+    def one(
+        self, node: int, weights: Tensor, received: Tensor, *, pivot: Tensor, step: int
+    ) -> tuple[Tensor, Tensor | None]:
+        """Return what one node makes of what it received, and the share of each vector in it, with its own operations.
 
         Args:
-            context: as for `__call__`.
+            weights: the mixing weight of each vector, (k,) in float64.
+            received: (k, d), its own first.
+            pivot: (d,), its own.
+            step: of the run.
+
+        Returns:
+            (d,), and (k,) or None where shares are not defined.
         """
-        weights = self._weights(exchange, sent)
-        if weights is None:
-            out = sent.rows.new_empty(exchange.receivers, sent.rows.shape[1])
-            self(exchange, sent, out, **context)
-            return out[:honest].mean(dim=0)
+        if self.defender is None:
+            return weights.to(received.dtype) @ received, weights
+        if len(received) in self.refused:
+            return pivot, torch.zeros_like(weights)
+        return self._defend(received, node, f"node-{node}", step, pivot=pivot, weights_row=weights)
+
+    def rehearse(self, exchange: Exchange, sent: Sent, *, step: int) -> Tensor:
+        """Return the mean over honest nodes of what they would make of the vectors, (d,), leaving no trace."""
+        with contextlib.nullcontext() if self.defender is None else self.defender.rehearsing():
+            weights = self._weights(exchange, sent)
+            if weights is None:
+                out = sent.rows.new_empty(exchange.receivers, sent.rows.shape[1])
+                self(exchange, sent, out, step=step)
+                return out[: sent.honest].mean(dim=0)
         shares = sent.rows.new_zeros(len(sent.rows), dtype=torch.float64)
         for group, own in zip(exchange.groups, weights, strict=True):
-            chosen = group.receivers < honest
+            chosen = group.receivers < sent.honest
             shares.index_add_(0, sent.index(group)[chosen].flatten(), own[chosen].double().flatten())
-        return mix(shares.unsqueeze(0) / honest, sent.rows).squeeze(0)
+        return mix(shares.unsqueeze(0) / sent.honest, sent.rows).squeeze(0)
 
-    def _aggregate(
-        self,
-        number: int,
-        group: Group,
-        sent: Sent,
-        out: Tensor,
-        accepted: Tensor,
-        step: int,
-        loss_of: Callable[[int], Callable[[Tensor], Tensor]] | None,
-    ) -> bool:
+    def _aggregate(self, number: int, group: Group, sent: Sent, out: Tensor, accepted: Tensor, step: int) -> bool:
         """Give a group's vectors to the rule, as many nodes at a time as is sensible; return whether shares exist."""
         index, d, defined = sent.index(group), sent.rows.shape[1], True
-        at_once = 1 if loss_of is not None else max(gathered_values(sent.rows) // (group.size * d), 1)
+        at_once = 1 if self._needs_loss else max(gathered_values(sent.rows) // (group.size * d), 1)
         for first in range(0, len(index), at_once):
             part = slice(first, first + at_once)
             receivers = group.receivers[part]
             vectors = sent.rows.index_select(0, index[part].flatten()).view(*index[part].shape, d)
-            context: dict[str, Any] = {} if loss_of is None else {"loss": loss_of(int(receivers[0]))}
-            result, weights = self.defender(
+            result, weights = self._defend(
                 vectors,
-                draw=step,
-                part=f"{number}-{first}",
-                n=group.size,
+                receivers[0],
+                f"{number}-{first}",
+                step,
                 pivot=vectors[:, 0],
                 weights_row=group.weights[part],
-                **context,
             )
             out[receivers] = result
             if weights is None:
@@ -227,6 +133,17 @@ class Mixer:
             else:
                 accepted[receivers] = (weights * (group.senders[part] >= sent.honest)).sum(dim=1).double()
         return defined
+
+    @property
+    def _needs_loss(self) -> bool:
+        return "loss" in self.defender.defence.needs
+
+    def _defend(
+        self, vectors: Tensor, node: int | Tensor, part: str, step: int, **context: Tensor
+    ) -> tuple[Tensor, Tensor | None]:
+        """Return what the rule makes of the vectors that some nodes received, and the shares of these."""
+        loss = {"loss": self._loss_of(int(node))} if self._needs_loss else {}
+        return self.defender(vectors, draw=step, part=part, n=vectors.shape[-2], **context, **loss)
 
     def _weights(self, exchange: Exchange, sent: Sent) -> list[Tensor] | None:
         """Return the weights (g, k) of each group where no vector need be copied for them; else None."""

@@ -157,7 +157,7 @@ class Network:
                 self._check_connected()
                 break
             except UserError:
-                if not self._at_random or self._draw == TRIES - 1:
+                if not self._topology.drawn or self._draw == TRIES - 1:
                     raise
 
     def _byzantine_nodes(self) -> set[int]:
@@ -174,10 +174,7 @@ class Network:
     def graph(self, step: int) -> Graph:
         """Return who hears whom in a round, by the numbers of nodes; see `Topology.graph`."""
         rng = random.Random(derive_seed(self._seed, "topology", step if self._period is None else self._draw))
-        untouched = rng.getstate()
-        graph = self._topology.graph(self.n, rng=rng, step=self._phase(step), **self._own)
-        self._at_random = rng.getstate() != untouched
-        return graph
+        return self._topology.graph(self.n, rng=rng, step=self._phase(step), **self._own)
 
     def layout(self, graph: Graph) -> numpy.ndarray:
         """Return where to draw the nodes of one of its graphs, (n, 2)."""

@@ -15,6 +15,7 @@ from experiments.datasets import Data
 from experiments.metrics import NODE_COLUMNS, StudyMetrics, Vectors
 from experiments.network import Network
 from experiments.optimiser import Optimiser
+from experiments.protocols import Protocol
 from experiments.sampling import SampleStream
 from experiments.simulation import PREPARATION_SAMPLES, Simulation
 from experiments.worker_streams import JoinedStream
@@ -45,41 +46,8 @@ class NetworkSimulation(Simulation):
         )
         super().__init__(config, data, seed)
         self._own_pass = self.model.samples_per_own_pass(data.train.inputs[:PREPARATION_SAMPLES])
-        protocol, arguments = config.protocol_and_arguments()
-        attack, attack_arguments = self._attack_and_arguments or (None, {})
         self._stream = self._training_stream()
-        self.protocol = protocol(
-            model=self.model,
-            data=self._stream,
-            loss_fn=self._loss_function,
-            n=self.n,
-            f=self.f,
-            optimiser=Optimiser(
-                learning_rate=self.learning_rate,
-                momentum=config.momentum,
-                dampening=config.dampening,
-                nesterov=config.momentum_nesterov,
-                momentum_at=config.momentum_at,
-                weight_decay=config.weight_decay,
-                gradient_clip=config.gradient_clip,
-                local_steps=config.nb_local_steps,
-                train=config.train_mode == "train",
-            ),
-            network=self.network,
-            arguments=arguments,
-            attack=attack if self.f else None,
-            attack_kwargs=attack_arguments,
-            seed=seed,
-            f_declared=config.nb_decl_byz,
-            nb_local_byz=config.nb_local_byz,
-            defences=self._defences,
-            rule_device=self._rule_device(),
-            batching=config.batching == "on",
-            batch_size=config.batch_size,
-            poisoners=self._poisons,
-            training=data.train,
-            groups=self.groups,
-        )
+        self.protocol = self._make_protocol()
         self._poison_stream = self._poisoned_stream(self.protocol.attack_generator)
         if self._poison_stream is not None:
             self.protocol.data = JoinedStream(self._stream, self._poison_stream)
@@ -90,6 +58,47 @@ class NetworkSimulation(Simulation):
             self.metrics = StudyMetrics(
                 self._mean, past=config.nb_for_study_past, momentum=config.momentum, more=NODE_COLUMNS
             )
+
+    def _make_protocol(self) -> Protocol:
+        config = self.config
+        protocol, arguments = config.protocol_and_arguments()
+        attack, attack_arguments = self._attack_and_arguments or (None, {})
+        return protocol(
+            model=self.model,
+            data=self._stream,
+            loss_fn=self._loss_function,
+            n=self.n,
+            f=self.f,
+            optimiser=self._make_optimiser(),
+            network=self.network,
+            arguments=arguments,
+            attack=attack if self.f else None,
+            attack_kwargs=attack_arguments,
+            seed=self.seed,
+            f_declared=config.nb_decl_byz,
+            nb_local_byz=config.nb_local_byz,
+            defences=self._defences,
+            rule_device=self._rule_device(),
+            batching=config.batching == "on",
+            batch_size=config.batch_size,
+            poisoners=self._poisons,
+            training=self.data.train,
+            groups=self.groups,
+        )
+
+    def _make_optimiser(self) -> Optimiser:
+        config = self.config
+        return Optimiser(
+            learning_rate=self.learning_rate,
+            momentum=config.momentum,
+            dampening=config.dampening,
+            nesterov=config.momentum_nesterov,
+            momentum_at=config.momentum_at,
+            weight_decay=config.weight_decay,
+            gradient_clip=config.gradient_clip,
+            local_steps=config.nb_local_steps,
+            train=config.train_mode == "train",
+        )
 
     def computes_at_own_parameters(self) -> bool:
         """Return whether workers compute gradients at parameters of their own: always."""
@@ -153,7 +162,7 @@ class NetworkSimulation(Simulation):
             if protocol.exchanges_models:
                 distance = torch.dist(mixed[node], parameters)
             else:
-                distance = rate * torch.linalg.vector_norm(protocol.next_step(mixed, node) + decay * parameters)
+                distance = rate * torch.linalg.vector_norm(protocol.nodes.next_step(mixed, node) + decay * parameters)
             largest = torch.maximum(largest, distance)
         return float(largest)
 
@@ -166,9 +175,9 @@ class NetworkSimulation(Simulation):
         with self.clock.phase("metrics"):
             found = Vectors(*mean_and_scatter(gradients[: self.h]), self.h)
         all_losses = [losses]
-        point, kept = self._mean, self.protocol.mean_buffers() if extras else {}
+        point, kept = self._mean, self.protocol.nodes.mean_buffers() if extras else {}
         if self.config.momentum_nesterov and extras:
-            point = point - self.config.momentum * rate * self.protocol.mean_momentum()
+            point = point - self.config.momentum * rate * self.protocol.nodes.mean_momentum()
         for group in self.groups(0, extras):
             with self.clock.phase("data"):
                 batches = self._study_stream.take(
@@ -203,7 +212,7 @@ class NetworkSimulation(Simulation):
         scatter = squares.sum(dtype=torch.float64)
         if not protocol.exchanges_models:
             return {"honest": Vectors(mean, scatter, h), "scatter_before": self._scatter}
-        return {"honest": Vectors(*mean_and_scatter(protocol.taken_steps(rate)), h), "scatter_before": scatter}
+        return {"honest": Vectors(*mean_and_scatter(protocol.nodes.taken_steps(rate)), h), "scatter_before": scatter}
 
     def _attack_and_defense(self, byzantine: Tensor, mixed: Tensor, rate: float) -> dict[str, Any]:
         """Return what Byzantine nodes sent, and what mixing gave on average."""
@@ -267,7 +276,7 @@ class NetworkSimulation(Simulation):
         protocol = self.protocol
         with self.clock.phase("evaluation"):
             mean = protocol.parameters.mean(dim=0, keepdim=True)
-            averaged = self.protocol.mean_buffers()
+            averaged = self.protocol.nodes.mean_buffers()
             buffers = {name: torch.cat([b[: self.h], averaged[name]]) for name, b in protocol.buffers.items()}
             *nodes, averaged = self._evaluator.accuracies(self.model, [*protocol.parameters, *mean], buffers)
         accuracies = torch.tensor(nodes, dtype=torch.float64)

@@ -14,7 +14,8 @@ class Optimiser:
         dampening: δ: m ← μm + (1−δ)g.
         nesterov: whether gradients are computed where the momentum leads.
         momentum_at: "worker", or "update" for momentum of what mixing returns.
-        weight_decay: λ of the step −ηλθ.
+        weight_decay: λ of the step −ηλθ, or of the gradient g + λθ.
+        decays_gradient: whether λθ is part of the gradient, which momentum then sees.
         gradient_clip: largest norm of a gradient.
         local_steps: SGD steps that make one gradient.
         train: the mode of batch normalisation and dropout.
@@ -26,9 +27,15 @@ class Optimiser:
     nesterov: bool = False
     momentum_at: str = "worker"
     weight_decay: float = 0.0
+    decays_gradient: bool = False
     gradient_clip: float | None = None
     local_steps: int = 1
     train: bool = True
+
+    @property
+    def step_decay(self) -> float:
+        """λ of the step −ηλθ: 0 where the gradient has it."""
+        return 0.0 if self.decays_gradient else self.weight_decay
 
     def rate(self, rounds: int) -> float:
         """Return η after so many rounds."""

@@ -4,6 +4,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from studies import figures, gallery
 from studies.frame import Study
@@ -36,7 +37,14 @@ def make_parser() -> argparse.ArgumentParser:
     runs = argparse.ArgumentParser(add_help=False)
     runs.add_argument("directory", nargs="?", default="results-data", help="folder of the runs (default: results-data)")
     runs.add_argument("--only", metavar="PATTERN", default="*", help="runs whose names match, with wildcards * ? […]")
+    _add_table(commands, runs)
+    _add_plot(commands, runs)
+    _add_topology(commands)
+    _add_partition(commands)
+    return parser
 
+
+def _add_table(commands: Any, runs: argparse.ArgumentParser) -> None:
     table = commands.add_parser(
         "table", parents=[runs], help="statistics over seeds as text", description="Statistics over seeds as text."
     )
@@ -55,6 +63,8 @@ def make_parser() -> argparse.ArgumentParser:
     table.add_argument("-o", "--output", metavar="FILE", help="write there instead of printing")
     table.set_defaults(run=_table)
 
+
+def _add_plot(commands: Any, runs: argparse.ArgumentParser) -> None:
     plot = commands.add_parser(
         "plot", parents=[runs], help="all figures that the runs suggest", description="All figures the runs suggest."
     )
@@ -63,6 +73,8 @@ def make_parser() -> argparse.ArgumentParser:
     )
     plot.set_defaults(run=_plot)
 
+
+def _add_topology(commands: Any) -> None:
     topology = commands.add_parser(
         "topology", help="drawing of who hears whom", description="Drawing of who hears whom, and who is Byzantine."
     )
@@ -79,6 +91,8 @@ def make_parser() -> argparse.ArgumentParser:
     )
     topology.set_defaults(run=_topology)
 
+
+def _add_partition(commands: Any) -> None:
     partition = commands.add_parser(
         "partition",
         help="drawing of who has which samples",
@@ -89,7 +103,6 @@ def make_parser() -> argparse.ArgumentParser:
         "-o", "--output", metavar="FILE", default="partition.png", help=".png, .pdf or .svg (default: partition.png)"
     )
     partition.set_defaults(run=_partition)
-    return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -24,5 +24,5 @@ class Template(Protocol, name="template"):
         """Return what each node makes of what it received; between mixing rounds, its own."""
         if self.step_index % self.arguments.get("every", 1):
             self.byzantine_weight = None
-            return self._mixed.copy_(local_parameters)
+            return self.nodes.mixed.copy_(local_parameters)
         return super().aggregate_over_received_nodes(local_parameters, byzantine_parameters)

@@ -31,6 +31,8 @@ class Topology(ABC):
     name: ClassVar[str]
     least: ClassVar[int] = 2
     """Nodes it has at least."""
+    drawn: ClassVar[bool] = False
+    """Whether the graph is drawn at random, so that another draw may give another one."""
 
     def __init_subclass__(cls, /, name: str = "", **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -71,6 +73,8 @@ class Topology(ABC):
 
 class RedrawnTopology(Topology):
     """A topology drawn anew every round, in which every node has the same chances to hear any other."""
+
+    drawn = True
 
     @classmethod
     @abstractmethod

@@ -17,6 +17,8 @@ from tools.arguments import check_number
 class ErdosRenyi(Topology, name="erdos-renyi"):
     """Any two nodes hear each other with probability p, by default 2 ln(n) / n; redrawn until all are connected."""
 
+    drawn = True
+
     @classmethod
     def check(cls, *, n: int, p: float | None = None) -> None:
         super().check(n=n)

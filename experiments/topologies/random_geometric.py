@@ -19,6 +19,8 @@ from tools.arguments import check_number
 class RandomGeometric(Topology, name="random-geometric"):
     """Nodes at random places of the unit square hear those within `radius`, by default √(3 ln(n) / (πn)); connected."""
 
+    drawn = True
+
     @classmethod
     def check(cls, *, n: int, radius: float | None = None) -> None:
         super().check(n=n)

@@ -36,6 +36,8 @@ def draw_regular(n: int, k: int, rng: random.Random) -> Graph:
 class Regular(Topology, name="regular"):
     """Every node hears k others, drawn at random among all connected graphs in which k is everybody's number."""
 
+    drawn = True
+
     @classmethod
     def check(cls, *, n: int, k: int | None = None) -> None:
         super().check(n=n)

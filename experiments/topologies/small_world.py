@@ -21,6 +21,7 @@ class SmallWorld(Topology, name="small-world"):
     """A ring in which every node hears the k closest, each edge moved elsewhere with probability p; connected."""
 
     least = 3
+    drawn = True
 
     @classmethod
     def check(cls, *, n: int, k: int | None = None, p: float = 0.1) -> None:

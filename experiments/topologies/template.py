@@ -23,6 +23,7 @@ class Template(Topology, name="template"):
 
     @classmethod
     def graph(cls, n: int, *, rng: random.Random, step: int, across: int | None = None) -> Graph:
-        # Nodes 0 … n−1. What follows `step` is for --topology-args, e.g. across:3. Whatever is drawn is drawn from rng.
-        # Graphs that change from round to round: write `period`, or make it a RedrawnTopology.
+        # Nodes 0 … n−1. What follows `step` is for --topology-args, e.g. across:3. Whatever is drawn is drawn from rng,
+        # in a class with `drawn = True`. Graphs that change from round to round: write `period`, or make it a
+        # RedrawnTopology.
         return networkx.circulant_graph(n, [1, n // 2 if across is None else across])

@@ -447,6 +447,14 @@ def test_networks_need_no_torch() -> None:
     assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], check=False).returncode == 0
 
 
+def test_graphs_that_are_not_drawn_are_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    made, star = [], networkx.star_graph
+    monkeypatch.setattr(networkx, "star_graph", lambda n: made.append(n) or star(n))
+    with pytest.raises(UserError, match="expected honest nodes to hear of each other"):
+        make("star", 5, 1, byzantine=[0])
+    assert made == [4]
+
+
 def test_random_graphs_are_drawn_until_honest_nodes_are_connected() -> None:
     cases = [("random-geometric", n, f, seed) for n, f in ((11, 2), (11, 4), (20, 4)) for seed in range(1, 9)]
     again = 0

@@ -101,7 +101,7 @@ def test_every_rule_mixes_models_however_many_at_a_time(
     monkeypatch.setattr("experiments.mixing.DISTANCES_AT_ONCE", 2 * 9**2)
     simulation = simulate(0, **options)
     for _ in range(5):
-        simulation.protocol._mixed.fill_(torch.nan)
+        simulation.protocol.nodes.mixed.fill_(torch.nan)
         simulation.step()
     assert_close(simulation.protocol.parameters, off, rtol=1e-4, atol=1e-5)
 
@@ -234,10 +234,10 @@ def test_columns_where_gradients_are_exchanged() -> None:
     simulation.run(3)
     simulation.metrics.flush()
     protocol = simulation.protocol
-    before, momenta = protocol.parameters.clone().double().numpy(), protocol._momenta.clone().double().numpy()
+    before, momenta = protocol.parameters.clone().double().numpy(), protocol.nodes.momenta.clone().double().numpy()
     simulation.step()
     row = dict(zip(simulation.metrics.columns, simulation.metrics.flush()[0], strict=True))
-    sent = protocol._momenta.double().numpy()
+    sent = protocol.nodes.momenta.double().numpy()
     gradients, after = sent - 0.5 * momenta, protocol.parameters.double().numpy()
     mixed = simulation.network.weights(0) @ sent
     np.testing.assert_allclose(after, (1 - 0.2 * 0.1) * before - 0.2 * mixed, rtol=1e-4, atol=1e-6)
@@ -304,7 +304,7 @@ def test_a_run_stops_when_nothing_moves(protocol: str) -> None:
 
 def test_every_node_learns_from_its_own_samples() -> None:
     simulation = simulate(1, partition="extreme", **HONEST)
-    losses = simulation.protocol._batches.targets.view(9, 5)
+    losses = simulation.protocol.nodes.batches.targets.view(9, 5)
     assert all(len(set(row.tolist())) <= 2 for row in losses)
     with pytest.raises(UserError, match="--partition: expected samples for every node that trains, got none for node"):
         simulate(0, partition="dirichlet", partition_args={"alpha": 1e-6}, nb_workers=40, **HONEST)
@@ -312,10 +312,10 @@ def test_every_node_learns_from_its_own_samples() -> None:
 
 def test_poisoners_train_on_their_own_samples_and_need_some() -> None:
     simulation = simulate(2, attack="labelflip", protocol="dpsgd")
-    assert len(simulation.protocol._rows) == 9
+    assert len(simulation.protocol.nodes.rows) == 9
     assert len(simulation.protocol.parameters) == 7
     own = {tuple(row.tolist()) for shard in simulation.shards[7:] for row in simulation.data.train.inputs[shard]}
-    poisoned = simulation.protocol._batches.inputs[35:]
+    poisoned = simulation.protocol.nodes.batches.inputs[35:]
     assert {tuple(row.tolist()) for row in poisoned} <= own
 
 
@@ -328,7 +328,7 @@ def test_the_gradient_over_all_samples_is_that_of_the_mean_model() -> None:
         loss = simulation._loss_function(simulation.model.module(samples.inputs), samples.targets)
         (*parts,) = torch.autograd.grad(loss, [*simulation.model.module.parameters()])
     expected = torch.cat([part.flatten() for part in parts])
-    assert_close(simulation.protocol._full_gradient(), expected, rtol=1e-4, atol=1e-5)
+    assert_close(simulation.protocol.nodes.full_gradient(samples), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_a_stopped_run_is_stopped_after_its_checkpoint_as_well() -> None:
@@ -349,12 +349,15 @@ def test_attackers_know_what_is_declared_and_where_nodes_went_before(protocol: s
         assert float(known["pivot"].norm()) == pytest.approx(simulation.metrics.flush()[-1][column], rel=1e-5)
     else:
         assert_close(known["pivot"], simulation.protocol.parameters.mean(dim=0))
+    again = simulate(0, protocol=protocol, topology="two-worlds", nb_decl_byz=3, nb_real_byz=2)
+    again.load_state_dict(simulation.state_dict())
+    assert torch.equal(again.protocol.known_to_attackers()["pivot"], known["pivot"])
 
 
 def test_gradients_of_the_study_are_taken_where_the_mean_momentum_leads(monkeypatch: pytest.MonkeyPatch) -> None:
     simulation = simulate(2, momentum_nesterov=True, nb_for_study=12, protocol="dpsgd", learning_rate_decay=0.0)
     protocol, points = simulation.protocol, []
-    expected = protocol.parameters.mean(dim=0) - 0.9 * 0.2 * protocol._momenta[:7].mean(dim=0)
+    expected = protocol.parameters.mean(dim=0) - 0.9 * 0.2 * protocol.nodes.momenta[:7].mean(dim=0)
     original = simulation._worker_gradients
     monkeypatch.setattr(
         simulation, "_worker_gradients", lambda *a, **k: points.append(k["points"].clone()) or original(*a, **k)

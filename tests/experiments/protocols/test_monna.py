@@ -74,7 +74,7 @@ def test_it_agrees_with_the_reference_step_by_step(run: dict[str, Any], batching
             expected = torch.tensor(wanted[name], dtype=torch.float64)
             assert_close(result[name], expected, rtol=1e-9, atol=1e-12, msg=lambda text, name=name: f"{name}: {text}")
     assert_close(
-        simulation._momenta, torch.tensor(run["rounds"][-1]["momentum"], dtype=torch.float64), rtol=1e-9, atol=0
+        simulation.nodes.momenta, torch.tensor(run["rounds"][-1]["momentum"], dtype=torch.float64), rtol=1e-9, atol=0
     )
 
 

@@ -107,7 +107,7 @@ def test_dpsgd_comes_to_consensus_at_the_rate_of_the_second_eigenvalue(topology:
     simulation.data = [cycle([(torch.zeros(1, D).double(), target)]) for _ in range(16)]
     values, vectors = np.linalg.eig(matrix)
     slowest = torch.from_numpy(vectors[:, np.argsort(abs(values))[-2]].real.copy())
-    simulation._rows.copy_(slowest.unsqueeze(1) * torch.tensor([1.0, -2.0, 3.0]))
+    simulation.nodes.rows.copy_(slowest.unsqueeze(1) * torch.tensor([1.0, -2.0, 3.0]))
     start = float(torch.linalg.vector_norm(simulation.parameters - simulation.parameters.mean(dim=0)))
     simulation.run(10)
     end = float(torch.linalg.vector_norm(simulation.parameters - simulation.parameters.mean(dim=0)))
@@ -142,6 +142,17 @@ def test_a_node_that_hears_too_few_for_the_rule_keeps_its_own() -> None:
     assert simulation.weak_nodes == (1, 2, 3, 4)
     assert_close(result["parameters"][1:], result["local_parameters"][1:])
     assert not torch.equal(result["parameters"][0], result["local_parameters"][0])
+
+
+@pytest.mark.parametrize("batching", [True, False])
+def test_a_node_that_keeps_its_own_gives_byzantine_ones_nothing(batching: bool) -> None:
+    places = {"allow_weak": True, "connected": False, "byzantine": [0]}
+    simulation = make(
+        Robust, "star", 6, f=1, aggregator="krum", attack="signflip", topology_args=places, batching=batching
+    )
+    (result,) = simulation.run(1)
+    assert simulation.byzantine_weight.tolist() == [0] * 5
+    assert_close(result["parameters"], result["local_parameters"])
 
 
 def heard(simulation: Protocol, step: int) -> list[list[int]]:
@@ -208,7 +219,7 @@ def test_attacks_see_the_round_that_comes() -> None:
         attack_kwargs={"factor": -8},
         arguments={"peers": 6},
     )
-    simulation._rows.copy_(torch.randn(7, D, generator=torch.Generator().manual_seed(3), dtype=torch.float64))
+    simulation.nodes.rows.copy_(torch.randn(7, D, generator=torch.Generator().manual_seed(3), dtype=torch.float64))
     gradients, _ = simulation.compute_honest_worker_gradients(simulation.collect_worker_batches())
     local = simulation.local_update(gradients)
     byzantine = simulation.generate_byzantine_models(local)
@@ -341,6 +352,13 @@ def test_local_steps_take_a_batch_each() -> None:
         theta = theta - 0.1 * (theta - targets)
     assert_close(result["local_parameters"], theta)
     assert result["losses"].shape == (4,)
+
+
+def test_arguments_of_the_rule_are_those_of_the_protocol_and_those_given() -> None:
+    robust = make(Robust, "complete", 7, aggregator="krum", aggregator_kwargs={"m": 2, "f": 3}, nb_local_byz=1)
+    clipped = make(protocols["clipped-gossip"], "complete", 7, arguments={"tau": 0.5})
+    assert [simulation.defender.defence.arguments for simulation in (robust, clipped)] == [{"m": 2}, {"tau": 0.5}]
+    assert robust.defender.f == 1
 
 
 def test_rules_are_drawn_anew_every_round() -> None:

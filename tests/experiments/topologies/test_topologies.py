@@ -66,9 +66,27 @@ def test_graphs_repeat_after_a_period(name: str, n: int) -> None:
 def test_the_seed_decides(name: str, n: int) -> None:
     graphs = [list(draw(name, n, seed=seed).edges) for seed in (1, 1, 2, 3)]
     assert graphs[0] == graphs[1]
-    is_random = name in ("el-oracle", "erdos-renyi", "random-geometric", "random-matching", "regular", "small-world")
     if n >= 8:
-        assert (graphs[0] != graphs[2] or graphs[0] != graphs[3]) == is_random
+        assert (graphs[0] != graphs[2] or graphs[0] != graphs[3]) == topologies[name].drawn
+
+
+@pytest.mark.parametrize(("name", "n"), CASES)
+def test_only_those_that_say_so_draw_anything(name: str, n: int) -> None:
+    rng = random.Random(1)
+    before = rng.getstate()
+    topologies[name].graph(n, rng=rng, step=0)
+    assert topologies[name].drawn or rng.getstate() == before
+
+
+def test_the_drawn_ones_are_these() -> None:
+    assert [name for name in topologies if topologies[name].drawn] == [
+        "el-oracle",
+        "erdos-renyi",
+        "random-geometric",
+        "random-matching",
+        "regular",
+        "small-world",
+    ]
 
 
 @pytest.mark.parametrize(("name", "n"), CASES)
