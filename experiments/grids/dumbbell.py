@@ -7,7 +7,8 @@ of the experiments one clique has the digits 0 to 4, the other 5 to 9.
 
 Two things are as in their code (epfml/byzantine-robust-decentralized-optimizer) and not as in their paper. Momentum is
 m ← 0.9 m + g, not dampened. And a node has 960 samples, 30 batches: an epoch was stopped after those, and all began
-alike, as the sampler's epoch was never set.
+alike, as the sampler's epoch was never set. One thing is not as there: they restored the state of the random generator
+after each worker, so that all steps had the same dropout masks; here every step has its own.
 """
 
 from collections.abc import Iterator

@@ -55,7 +55,8 @@ PINNED = {
         f"{DUMBBELL} --partition extreme --partition-args groups:2 by:labels samples:960 --protocol dpsgd --seed 1"
     ),
     ("dumbbell", "dumbbell-iid-trmean-1"): (
-        f"{DUMBBELL} --partition iid --partition-args samples:960 --protocol robust --gar trmean --nb-local-byz 1 --seed 1"
+        f"{DUMBBELL} --partition iid --partition-args samples:960 --protocol robust --gar trmean --nb-local-byz 1 "
+        "--seed 1"
     ),
     ("iclr21", "mnist-average-n_39-lr_0.02-nesterov-1"): (
         f"{MNIST} --dataset mnist --nb-workers 39 --nb-decl-byz 0 --learning-rate 0.02 --momentum-nesterov --seed 1"
