@@ -98,7 +98,8 @@ class PrivacyPreservingAggregator:
                     f"does its folder of keys have {self._identity.certificate.name}.key, and this one its certificate?"
                 )
         except BaseException:
-            self.stop()
+            node.stop(linger_s=0)
+            self._node = None
             raise
 
     def aggregate(self, state_dict: Any, weight: int = 1) -> Any:

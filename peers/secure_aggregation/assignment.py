@@ -58,6 +58,7 @@ class Assignment:
             members, actors = set(group.members), set(group.actors)
             if (
                 group.level != level
+                or (level > 0 and group.number <= self.groups[level - 1].number)
                 or own_key not in members
                 or (level > 0 and own_key not in self.groups[level - 1].actors)
                 or len(members) != len(group.members)

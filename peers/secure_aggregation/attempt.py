@@ -5,12 +5,15 @@
 3. An actor adds up the shares. What it has is its value at the next level: back to 1, until the root.
 4. Root actors give each other their sums encrypted, SEALED. When all have all, and not before, the keys are opened:
    each gives its key to the server, READY, and the server all keys to all root actors, OPEN. If the server is gone,
-   they tell each other that they are there, PREPARED, and then their keys, KEY.
+   they promise each other to open, PREPARED, and when all have promised they give each other their keys, KEY.
 5. The mean goes down the tree, RESULT.
 
 Until the keys are opened nobody can know the sum, so that the attempt may be given up and the round be repeated without
-somebody; afterwards it must not be, as the difference of two sums would show that one's model. Who gives up an attempt
-says whether it withholds something without which the keys can never be opened, `withholds`, and hands out nothing more.
+somebody; afterwards it must not be, as the difference of two sums would show that one's model. When the server asks
+whether it may be repeated, ABORT, it is certain that no key is ever opened to a peer, and that none is on its way,
+
+- if anybody still `withholds` something without which the others never come to opening them, and never gives it; or
+- if two root actors freeze before they have given away their keys: whoever else may have all others, one is missing.
 """
 
 import secrets
@@ -32,27 +35,20 @@ Send = Callable[..., None]
 class _Sum:
     """The shares that an actor of a group has received, added up; or, for columns, side by side."""
 
-    def __init__(self, group: Group, profile: AggregationProfile) -> None:
-        self.group = group
+    def __init__(self, group: Group, own_key: bytes, profile: AggregationProfile) -> None:
         self.profile = profile
-        self.senders: set[bytes] = set()
+        self.awaited = set(group.members)  # who has yet to give a share
         self.total: Prepared | None = None
         self.rows: dict[int, np.ndarray] = {}
-        origins = dict(zip(group.members, group.origins, strict=False))
-        self.origins = {sender: number for sender, (number, _) in origins.items()}
-
-    def awaited(self, own_key: bytes) -> set[bytes]:
-        """Return who has yet to give a share."""
-        members = set(self.group.members)
-        if self.origins:
-            column = self.group.actors.index(own_key)
-            members = {
-                m for m, (_, place) in zip(self.group.members, self.group.origins, strict=True) if place == column
-            }
-        return members - self.senders
+        self.origins: dict[bytes, int] = {}
+        if group.origins:
+            column = group.actors.index(own_key)
+            pairs = zip(group.members, group.origins, strict=True)
+            self.origins = {member: number for member, (number, place) in pairs if place == column}
+            self.awaited = set(self.origins)
 
     def add(self, sender: bytes, share: Share) -> None:
-        self.senders.add(sender)
+        self.awaited.remove(sender)
         if self.origins:
             self.rows[self.origins[sender]] = share.values
         else:
@@ -77,7 +73,9 @@ class Attempt:
 
     Attributes:
         packed: the result's bytes, once there is one.
+        problem: why the opened sum gives no result, if that is so.
         released: whether the peer's own key has gone to other peers.
+        helpers: who else may send the result.
     """
 
     def __init__(
@@ -98,32 +96,34 @@ class Attempt:
         self.combination = combination
         self.groups = {group.number: group for group in assignment.groups}
         self.packed: bytes | None = None
+        self.problem: str | None = None
         self.released = False
         self.helpers: set[bytes] = set()
         self._send = send
         self._tell_server = tell_server
         self._values: dict[int, Prepared] = {0: prepared}
         self._confirmed: dict[int, set[bytes]] = {number: {own_key} for number in self.groups}
-        self._handed_out: set[int] = set()
-        self._undelivered: dict[int, set[bytes]] = {}
-        self._sums = {g.number: _Sum(g, profile) for g in assignment.groups if own_key in g.actors}
+        self._handed_out: set[int] = set()  # levels
+        self._undelivered: dict[int, set[tuple[Kind, bytes]]] = {}
+        self._sums = {g.number: _Sum(g, own_key, profile) for g in assignment.groups if own_key in g.actors}
         top = assignment.groups[-1]
         self._root = top if top.is_root and own_key in top.actors else None
-        self._others = tuple(actor for actor in top.actors if actor != own_key) if self._root else ()
+        self._others = frozenset(top.actors) - {own_key} if self._root else frozenset()
         self._key: bytes | None = None
         self._unsealed: set[bytes] = set()  # root actors without our sealed sum
         self._sealed: dict[bytes, np.ndarray] = {}
         self._keys: dict[bytes, bytes] = {}
         self._prepared: set[bytes] = set()
-        self._ready = self._server_lost = False
+        self._is_ready = self._is_frozen = self._has_lost_server = False
 
     def start(self) -> None:
         """Tell the members of all own groups what the server said of them."""
         for group in self.groups.values():
             digest = self.assignment.digest(group)
-            for member in group.members:
-                if member != self.own_key:
-                    self._send(member, Kind.CONFIRM, digest, group=group.number)
+            others = [member for member in group.members if member != self.own_key]
+            self._undelivered[group.number] = {(Kind.CONFIRM, member) for member in others}
+            for member in others:
+                self._send(member, Kind.CONFIRM, digest, group=group.number)
 
     # What comes
 
@@ -142,29 +142,29 @@ class Attempt:
         if total is None:
             raise ProtocolError("wrong receiver")
         if header.kind in (Kind.SEED, Kind.SHARE):
-            if sender not in total.awaited(self.own_key):
-                raise ProtocolError("repeated" if sender in total.senders else "wrong sender")
-            if header.kind == Kind.SHARE and header.length != WORD_BYTES * self.layout.words:
-                raise ProtocolError("wrong length")
-            if header.kind == Kind.SEED and group.origins:
-                raise ProtocolError("wrong kind")
-            return None
+            return self._check_share(sender, header, group, total)
         if group is not self._root or sender not in self._others:
             raise ProtocolError("wrong sender")
         if header.kind == Kind.SEALED:
             if sender in self._sealed:
                 raise ProtocolError("repeated")
-            if header.length != WORD_BYTES * self.layout.words * max(len(set(dict(group.origins))), 1):
+            if header.length != WORD_BYTES * self.layout.words * max(len(total.origins), 1):
                 raise ProtocolError("wrong length")
         elif header.kind not in (Kind.PREPARED, Kind.KEY):
             raise ProtocolError("wrong kind")
         return None
 
-    def _check_result(self, sender: bytes, header: Header) -> None:
-        if self.packed is not None:
+    def _check_share(self, sender: bytes, header: Header, group: Group, total: _Sum) -> None:
+        if group.origins and (header.kind == Kind.SEED or sender not in total.origins):
+            raise ProtocolError("wrong kind" if header.kind == Kind.SEED else "wrong sender")
+        if sender not in total.awaited:
             raise ProtocolError("repeated")
+        if header.kind == Kind.SHARE and header.length != WORD_BYTES * self.layout.words:
+            raise ProtocolError("wrong length")
+
+    def _check_result(self, sender: bytes, header: Header) -> None:
         top = self.assignment.groups[-1]
-        providers = set(self._others) if self._root else {top.provider(self.own_key)}
+        providers = self._others if self._root else {top.provider(self.own_key)}
         if sender not in providers | self.helpers:
             raise ProtocolError("wrong sender")
         if header.length != self.layout.packed_bytes:
@@ -174,7 +174,8 @@ class Attempt:
         """Act on an awaited message.
 
         Raises:
-            ProtocolError: "different assignments": the server has told another member something else.
+            ProtocolError: "different assignments": the server has told another member something else; "repeated": a
+                second share, which began to come before the first had come as a whole.
         """
         kind, body = message.kind, message.body
         if kind == Kind.RESULT:
@@ -183,41 +184,43 @@ class Attempt:
             if body != [self.assignment.digest(self.groups[message.group])]:
                 raise ProtocolError("different assignments")
             self._confirmed[message.group].add(sender)
-        elif kind == Kind.SEED:
-            self._sums[message.group].add(sender, Share(self.layout, seed=body[0]))
-        elif kind == Kind.SHARE:
-            self._sums[message.group].add(sender, Share(self.layout, words=from_bytes(body)))
+        elif kind in (Kind.SEED, Kind.SHARE):
+            if sender not in self._sums[message.group].awaited:
+                raise ProtocolError("repeated")
+            given = {"seed": body[0]} if kind == Kind.SEED else {"words": from_bytes(body)}
+            self._sums[message.group].add(sender, Share(self.layout, **given))
         elif kind == Kind.SEALED:
             self._sealed[sender] = from_bytes(body)
         elif kind == Kind.PREPARED:
             self._prepared.add(sender)
-            if self.packed is not None:
-                self._send(sender, Kind.RESULT, body=self.packed, group=message.group)
         elif kind == Kind.KEY:
+            self._prepared.add(sender)  # which was on its way, or is
             self._keys[sender] = body[0]
         self.advance()
 
     def delivered(self, receiver: bytes, message: Message) -> None:
-        """Act on the news that a share, or the sealed sum, has come."""
-        if message.kind in (Kind.SEED, Kind.SHARE):
-            level = self.groups[message.group].level
-            self._undelivered[level].discard(receiver)
-            if not self._undelivered[level]:
-                self._tell_server(Kind.DELIVERED, group=message.group)
-        elif message.kind == Kind.SEALED:
+        """Act on the news that a message has come."""
+        if message.kind == Kind.SEALED:
             self._unsealed.discard(receiver)
+        elif message.kind in (Kind.CONFIRM, Kind.SEED, Kind.SHARE):
+            self._undelivered[message.group].discard((message.kind, receiver))
+            self._tell_delivered(self.groups[message.group])
         self.advance()
 
     def open(self, keys: Mapping[bytes, bytes]) -> None:
         """Act on the keys of all root actors."""
-        if self._root and set(keys) == set(self._root.actors) and self._ready:
+        if self._root and set(keys) == set(self._root.actors) and self._is_ready:
             self._keys |= {actor: keys[actor] for actor in self._others}
             self.advance()
 
     def lose_server(self) -> None:
         """Go on without the server."""
-        self._server_lost = True
+        self._has_lost_server = True
         self.advance()
+
+    def freeze(self) -> None:
+        """Keep the own key from now on, unless it has been given away; take what comes all the same."""
+        self._is_frozen = True
 
     # What follows
 
@@ -229,11 +232,11 @@ class Attempt:
                 self._hand_out(group, self._values.pop(level))
             total = self._sums.get(group.number)
             above = level + 1
-            if total is None or total.awaited(self.own_key) or above in self._values or above in self._handed_out:
+            if total is None or total.awaited or above in self._values or above in self._handed_out:
                 continue
             if group is not self._root:
                 self._values[above] = total.total
-        if self._root and self.packed is None:
+        if self._root and self.packed is None and not self._sums[self._root.number].awaited:
             self._advance_root()
 
     def _hand_out(self, group: Group, value: Prepared) -> None:
@@ -246,24 +249,25 @@ class Attempt:
             first = group.actors.index(self.own_key) if self.own_key in group.actors else place % len(group.actors)
             actors = group.actors[first:] + group.actors[:first]  # who gets the vector, where the others are seeds
             shares = zip(actors, self.profile.create_shares_on_prepared_data(value, len(actors)), strict=True)
-        receivers = set()
         for actor, share in shares:
             if actor == self.own_key:
                 self._sums[group.number].add(actor, share)
                 continue
-            receivers.add(actor)
-            if share.seed is not None:
-                self._send(actor, Kind.SEED, share.seed, group=group.number)
+            kind = Kind.SHARE if share.seed is None else Kind.SEED
+            self._undelivered[group.number].add((kind, actor))
+            if kind == Kind.SEED:
+                self._send(actor, kind, share.seed, group=group.number)
             else:
-                self._send(actor, Kind.SHARE, body=to_bytes(share.words), group=group.number)
-        self._undelivered[group.level] = receivers
-        if not receivers:
+                self._send(actor, kind, body=to_bytes(share.words), group=group.number)
+        self._tell_delivered(group)
+
+    def _tell_delivered(self, group: Group) -> None:
+        """Tell the server when the others of a group need nothing more from this peer: from then on it may be lost."""
+        if group.level in self._handed_out and not self._undelivered[group.number]:
             self._tell_server(Kind.DELIVERED, group=group.number)
 
     def _advance_root(self) -> None:
         root, total = self._root, self._sums[self._root.number]
-        if total.awaited(self.own_key):
-            return
         if self._key is None:
             self._key = secrets.token_bytes(SEED_BYTES)
             sealed = to_bytes(encrypt(self._key, total.values()))
@@ -272,22 +276,27 @@ class Attempt:
                 self._send(actor, Kind.SEALED, body=sealed, group=root.number)
         if self._unsealed:
             return
-        if not self._ready:
-            self._ready = True
+        if not self._is_ready:
+            self._is_ready = True
             self._tell_server(Kind.READY, self._key, group=root.number)
-        if self._server_lost and self.own_key not in self._prepared:
+        if self._has_lost_server and self.own_key not in self._prepared:
             self._prepared.add(self.own_key)
             for actor in self._others:
                 self._send(actor, Kind.PREPARED, group=root.number)
-        if self._prepared == set(root.actors) and not self.released:
+        if self._prepared == set(root.actors) and not self.released and not self._is_frozen:
             self.released = True
             for actor in self._others:
                 self._send(actor, Kind.KEY, self._key, group=root.number)
-        if set(self._others) <= self._keys.keys() and set(self._others) <= self._sealed.keys():
+        if self._others <= self._keys.keys() and self._others <= self._sealed.keys():
             values = total.values()
             for actor in self._others:
                 values = values + encrypt(self._keys[actor], self._sealed[actor])
-            self._finish(self._pack(values))
+            try:
+                packed = self._pack(values)
+            except ValueError as error:
+                self.problem = f"the sum of all models was opened, and there is no average: {error}"
+            else:
+                self._finish(packed)
 
     def _pack(self, values: np.ndarray) -> bytes:
         """Return the bytes of the mean, or of what the rule makes of means of groups."""
@@ -301,8 +310,6 @@ class Attempt:
     def _finish(self, packed: bytes) -> None:
         """Pass the result on to those members of own groups for whom that is our task."""
         self.packed = packed
-        self._sums.clear()
-        self._sealed.clear()
         for group in reversed(self.assignment.groups):
             if self.own_key not in group.actors:
                 continue
@@ -315,21 +322,19 @@ class Attempt:
 
     def withholds(self) -> bool:
         """Return whether the keys can never be opened if this peer hands out nothing more."""
-        if self.packed is not None or self.released:
-            return False
-        return self._root is not None or any(g.level not in self._handed_out for g in self.assignment.groups)
+        if self._root is not None and self.own_key not in self._prepared:
+            return True
+        return any(group.level not in self._handed_out for group in self.assignment.groups)
 
     def waits_for(self) -> set[bytes]:
-        """Return those without whom this peer cannot go on."""
-        if self.packed is not None:
-            return set()
+        """Return those whose messages, or acknowledgements, are the next that this peer waits for."""
         missing: set[bytes] = set()
-        for group in self.assignment.groups:
-            missing |= set(group.members) - self._confirmed[group.number]
-            if group.number in self._sums:
-                missing |= self._sums[group.number].awaited(self.own_key)
-            missing |= self._undelivered.get(group.level, set())
+        for number, group in self.groups.items():
+            unconfirmed = set(group.members) - self._confirmed[number]
+            if not unconfirmed and number in self._sums:
+                missing |= self._sums[number].awaited
+            missing |= unconfirmed | {receiver for _, receiver in self._undelivered[number]}
         missing |= self._unsealed
         if self._key is not None:
-            missing |= set(self._others) - self._sealed.keys()
+            missing |= self._others - self._sealed.keys()
         return missing - {self.own_key}

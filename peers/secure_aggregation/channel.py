@@ -1,9 +1,14 @@
 """Messages between two peers over a wire that may lose, repeat, delay and reorder chunks; no socket, clock or thread.
 
-Every chunk is acknowledged. A few are under way at a time, so that queues stay short, and what is not acknowledged is
-sent again, ever more rarely.
+Every chunk is acknowledged. A few are under way at a time, so that queues stay short, and only one until the other side
+has answered. A chunk is sent again when later ones are acknowledged and it is not, or when nothing is: ever more rarely
+then.
+
+Messages are numbered within a session. Sessions of one process count up from a random number, so that what comes late
+is known as such.
 """
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -23,9 +28,16 @@ from peers.secure_aggregation.messages import (
 WINDOW = 8
 """Chunks under way to one receiver."""
 FIRST_PATIENCE_S, LONGEST_PATIENCE_S = 0.5, 4.0
-"""After how long without any acknowledgement chunks are sent again: at first, and at last."""
+"""After how long chunks are sent again: where acknowledgements are quick, and at most."""
+SESSIONS = 1 << 32
+"""Within so many, the sessions of a process are told from those of others."""
 REMEMBERED = 1024
 """Messages of which a receiver knows whether they have come; older ones count as repeated."""
+
+
+def is_past(session: int, present: int) -> bool:
+    """Return whether a session is an earlier one of the process whose present session is given."""
+    return 0 < present - session < SESSIONS
 
 
 @dataclass
@@ -35,6 +47,7 @@ class _Transfer:
     body: memoryview
     next_chunk: int = 0
     acknowledged: set[int] = field(default_factory=set)
+    sent_s: dict[int, float] = field(default_factory=dict)  # of chunks under way
 
 
 class Outgoing:
@@ -49,14 +62,19 @@ class Outgoing:
         self.sender = sender
         self.session = session
         self._sequence = 0
+        self._window = 1
         self._waiting: deque[_Transfer] = deque()
         self._under_way: dict[tuple[int, int], _Transfer] = {}
         self._patience_s = FIRST_PATIENCE_S
-        self._heard_s: float | None = None
+        self._heard_s = self._reached_s = -math.inf  # of the last acknowledgement, and when its chunk had been sent
 
     def __len__(self) -> int:
         """The number of messages not yet acknowledged as a whole."""
-        return len({id(transfer) for transfer in (*self._waiting, *self._under_way.values())})
+        return len(self._unfinished())
+
+    def undelivered(self) -> list[tuple[Message, memoryview]]:
+        """Return the messages not yet acknowledged as a whole, and their bodies."""
+        return [(transfer.message, transfer.body) for _, transfer in sorted(self._unfinished().items())]
 
     def send(self, message: Message, body: bytes | memoryview) -> None:
         """Queue a message."""
@@ -80,25 +98,35 @@ class Outgoing:
         """Yield the chunks to be sent now."""
         if not self._under_way:
             self._heard_s = now_s
-        elif now_s - self._heard_s >= self._patience_s:
+        is_silent = now_s - self._heard_s >= self._patience_s
+        for (_, chunk), transfer in self._under_way.items():
+            sent_s = transfer.sent_s[chunk]
+            if now_s - sent_s >= self._patience_s and (is_silent or sent_s < self._reached_s):
+                yield self._chunk(transfer, chunk, now_s)
+        if is_silent:
             self._heard_s = now_s
             self._patience_s = min(2 * self._patience_s, LONGEST_PATIENCE_S)
-            for (_, chunk), transfer in list(self._under_way.items()):
-                yield self._chunk(transfer, chunk)
-        while self._waiting and len(self._under_way) < WINDOW:
+        while self._waiting and len(self._under_way) < self._window:
             transfer = self._waiting[0]
             self._under_way[transfer.header.sequence, transfer.next_chunk] = transfer
-            yield self._chunk(transfer, transfer.next_chunk)
+            yield self._chunk(transfer, transfer.next_chunk, now_s)
             transfer.next_chunk += 1
             if transfer.next_chunk == transfer.header.chunks:
                 self._waiting.popleft()
 
     def acknowledge(self, sequence: int, chunk: int, now_s: float) -> Message | None:
-        """Note that a chunk has come; return its message if it is the last one."""
+        """Note that a chunk has come; return its message if it is the last one.
+
+        Raises:
+            ProtocolError: "repeated": a chunk that is not under way.
+        """
         transfer = self._under_way.pop((sequence, chunk), None)
         if transfer is None:
-            return None
-        self._heard_s, self._patience_s = now_s, FIRST_PATIENCE_S
+            raise ProtocolError("repeated")
+        self._window = WINDOW
+        sent_s = transfer.sent_s.pop(chunk)
+        self._heard_s, self._reached_s = now_s, max(self._reached_s, sent_s)
+        self._patience_s = min(max(FIRST_PATIENCE_S, 2 * (now_s - sent_s)), LONGEST_PATIENCE_S)
         transfer.acknowledged.add(chunk)
         return transfer.message if len(transfer.acknowledged) == transfer.header.chunks else None
 
@@ -107,7 +135,11 @@ class Outgoing:
         self._waiting = deque(transfer for transfer in self._waiting if not unwanted(transfer.message))
         self._under_way = {key: each for key, each in self._under_way.items() if not unwanted(each.message)}
 
-    def _chunk(self, transfer: _Transfer, chunk: int) -> list[Any]:
+    def _unfinished(self) -> dict[int, _Transfer]:
+        return {transfer.header.sequence: transfer for transfer in (*self._waiting, *self._under_way.values())}
+
+    def _chunk(self, transfer: _Transfer, chunk: int, now_s: float) -> list[Any]:
+        transfer.sent_s[chunk] = now_s
         part = transfer.body[chunk * CHUNK_BYTES : (chunk + 1) * CHUNK_BYTES]
         return [encode_header(transfer.header._replace(chunk=chunk)), part]
 
@@ -131,7 +163,7 @@ class Incoming:
             ProtocolError: "repeated", which is to be acknowledged all the same; or what is not to be.
         """
         sequence = header.sequence
-        if sequence in self._complete or sequence <= self._newest - REMEMBERED:
+        if sequence in self._complete or (sequence <= self._newest - REMEMBERED and sequence not in self._partial):
             raise ProtocolError("repeated")
         common = header._replace(chunk=0)
         if sequence not in self._partial:

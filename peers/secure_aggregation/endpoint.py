@@ -1,5 +1,7 @@
 """What server and peers have in common: channels to others, and drops that are counted; no socket, clock or thread."""
 
+import itertools
+import math
 import secrets
 from collections import Counter
 from collections.abc import Sequence
@@ -19,11 +21,6 @@ from peers.secure_aggregation.messages import (
 )
 
 
-def new_session() -> int:
-    """Return a random number by which a session is known."""
-    return secrets.randbits(62)
-
-
 class Endpoint:
     """One end of many channels.
 
@@ -32,20 +29,23 @@ class Endpoint:
 
     Attributes:
         key: own public key.
+        now_s: own time, in which a pause of the whole process, however long, takes `longest_step_s`: whoever has slept
+            must not blame others for its own silence.
         dropped: what came and was of no use, by reason.
-        moved: chunks sent or received that were of use.
         sent_bytes, received_bytes: of all chunks, what was sent twice included.
     """
 
     def __init__(self, key: bytes) -> None:
         self.key = key
         self.now_s = 0.0
+        self.longest_step_s = math.inf
         self.dropped: Counter[str] = Counter()
-        self.moved = 0
         self.sent_bytes = self.received_bytes = 0
         self._outgoing: dict[bytes, Outgoing] = {}
         self._incoming: dict[bytes, Incoming] = {}
         self._replies: list[tuple[bytes, list[Any]]] = []
+        self._clock_s: float | None = None
+        self._sessions = itertools.count(secrets.randbits(62))
 
     # For subclasses
 
@@ -66,15 +66,24 @@ class Endpoint:
     def who(self, sender: bytes) -> None:
         """Act on being unknown to somebody."""
 
+    def moved(self, other: bytes) -> None:
+        """Note that a chunk of use has gone to somebody, or come."""
+
     def tick(self, now_s: float) -> None:
         """Act on the time."""
-        self.now_s = now_s
+        self.set_clock(now_s)
+
+    def set_clock(self, now_s: float) -> None:
+        """Go on with own time."""
+        if self._clock_s is not None:
+            self.now_s += min(max(now_s - self._clock_s, 0.0), self.longest_step_s)
+        self._clock_s = now_s
 
     # For the transport
 
     def receive(self, sender: bytes, frames: Sequence[Any], now_s: float) -> None:
         """Take a chunk from somebody whose key has been proven."""
-        self.now_s = now_s
+        self.set_clock(now_s)
         try:
             self._receive(sender, frames)
         except ProtocolError as error:
@@ -82,10 +91,10 @@ class Endpoint:
 
     def outgoing(self, now_s: float) -> list[tuple[bytes, list[Any]]]:
         """Return the chunks to be sent now, with the keys of their receivers."""
-        self.now_s = now_s
+        self.set_clock(now_s)
         sending, self._replies = self._replies, []
         for receiver, channel in self._outgoing.items():
-            sending += [(receiver, frames) for frames in channel.frames(now_s)]
+            sending += [(receiver, frames) for frames in channel.frames(self.now_s)]
         self.sent_bytes += sum(len(part) for _, frames in sending for part in frames)
         return sending
 
@@ -117,12 +126,7 @@ class Endpoint:
 
     def own_session(self, receiver: bytes) -> int:  # noqa: ARG002 -- subclasses tell receivers apart
         """Return the session in which to send to somebody."""
-        return new_session()
-
-    def disconnect(self, other: bytes) -> None:
-        """Forget all about somebody."""
-        self._outgoing.pop(other, None)
-        self._incoming.pop(other, None)
+        return next(self._sessions)
 
     def reply_who(self, receiver: bytes) -> None:
         """Tell somebody that they are unknown."""
@@ -138,8 +142,8 @@ class Endpoint:
             channel = self._outgoing.get(sender)
             if channel is None or channel.session != header.session:
                 raise ProtocolError("wrong session")
-            self.moved += 1
             message = channel.acknowledge(header.sequence, header.chunk, self.now_s)
+            self.moved(sender)
             if message is not None:
                 self.delivered(sender, message)
             return
@@ -156,7 +160,7 @@ class Endpoint:
             if error.reason == "repeated":
                 self._replies.append((sender, acknowledgement(header, self.key)))
             raise
-        self.moved += 1
+        self.moved(sender)
         self._replies.append((sender, acknowledgement(header, self.key)))
         if message is not None:
             self.handle(sender, message)

@@ -9,6 +9,15 @@ from itertools import pairwise
 
 import numpy as np
 
+from peers.secure_aggregation.messages import (
+    MOST_AXES,
+    MOST_BODY_BYTES,
+    MOST_ENTRIES,
+    MOST_LAYOUT_BYTES,
+    MOST_TEXT,
+    pack,
+)
+
 WORD_BYTES = 8
 FLOATS = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}
 INTEGERS = {"uint8": 1, "int8": 1, "int16": 2, "int32": 4, "int64": 8}
@@ -52,16 +61,28 @@ class Layout:
         """Return the layout of these entries.
 
         Raises:
-            ValueError: a dtype that cannot be averaged, or no values.
+            ValueError: a dtype that cannot be averaged, no values, or what messages cannot say.
         """
-        layout = cls(tuple(sorted(entries, key=lambda entry: entry.name)))
-        for entry in layout.entries:
+        entries = tuple(entries)
+        for entry in entries:
+            if type(entry.name) is not str or len(entry.name) > MOST_TEXT:
+                raise ValueError(f"entry {entry.name!r}: expected a text of at most {MOST_TEXT} characters as its name")
             if entry.dtype not in ITEM_BYTES:
                 raise ValueError(
                     f"entry {entry.name!r}: expected a dtype of {', '.join(ITEM_BYTES)}, got {entry.dtype}"
                 )
-        if layout.words == 1:
-            raise ValueError("expected a model with at least one value, got none")
+            if len(entry.shape) > MOST_AXES:
+                raise ValueError(f"entry {entry.name!r}: expected at most {MOST_AXES} axes, got {len(entry.shape)}")
+        layout = cls(tuple(sorted(entries, key=lambda entry: entry.name)))
+        if len(entries) > MOST_ENTRIES or len(pack(layout.to_lists())) > MOST_LAYOUT_BYTES:
+            raise ValueError(
+                f"expected a model of at most {MOST_ENTRIES} entries, whose names and shapes take at most "
+                f"{MOST_LAYOUT_BYTES} bytes, got {len(entries)} entries"
+            )
+        if not 1 < layout.words < MOST_BODY_BYTES // WORD_BYTES:
+            raise ValueError(
+                f"expected a model of at least one value, fewer than 2^35, got {layout.words - 1} in all entries"
+            )
         return layout
 
     @cached_property
@@ -77,7 +98,7 @@ class Layout:
     @cached_property
     def digest(self) -> bytes:
         """SHA-256 of what peers must agree on."""
-        return hashlib.sha256(repr(self.to_lists()).encode()).digest()
+        return hashlib.sha256(pack(self.to_lists())).digest()
 
     def slices(self) -> Iterable[tuple[Entry, slice]]:
         """Yield every entry with its place among the words."""

@@ -9,6 +9,7 @@ is known to be awaited.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from itertools import repeat
 from typing import Any, NamedTuple
 
 import msgpack
@@ -18,8 +19,10 @@ KEY_BYTES = ROUND_BYTES = DIGEST_BYTES = 32
 SIGNATURE_BYTES = 64
 CHUNK_BYTES = 1 << 20
 MOST_HEADER_BYTES = 256
-MOST_BODY_BYTES = 1 << 42
+MOST_BODY_BYTES = 1 << 38  # as far as the counter of ChaCha20 goes
 MOST_CONTROL_BYTES = 1 << 23
+MOST_LAYOUT_BYTES = MOST_CONTROL_BYTES - 16  # there is more in the message that tells it
+MOST_SETTINGS = 1 << 14
 MOST_TEXT = 1024
 MOST_PEERS = 1 << 16
 MOST_ENTRIES = 1 << 16
@@ -175,7 +178,7 @@ GROUP = Row(
 )
 BODIES: dict[Kind, Row] = {
     Kind.HELLO: Row((WORD, ADDRESS)),  # session with other peers, own address
-    Kind.WELCOME: Row((Text(1 << 14),)),  # settings, as JSON
+    Kind.WELCOME: Row((Text(MOST_SETTINGS),)),  # settings, as JSON
     Kind.SIGN_UP: Row((WORD, LAYOUT)),  # number of this wish, layout of the model
     Kind.STATUS: Row((NUMBER, NUMBER)),  # signed up, wanted
     Kind.REFUSE: Row((Text(),)),  # reason
@@ -236,15 +239,40 @@ def unpack(schema: Row, data: bytes | bytearray | memoryview, most: int = MOST_C
     """
     if len(data) > most:
         raise ProtocolError("too long")
+    source = msgpack.Unpacker(
+        read_size=max(len(data), 1), max_buffer_size=most, max_array_len=0, max_map_len=0, max_ext_len=0
+    )
+    source.feed(data)
     try:
-        value = msgpack.unpackb(data, use_list=True, raw=False, strict_map_key=True, max_ext_len=0, max_map_len=0)
+        value = _read(schema, source)
     except (ValueError, msgpack.UnpackException) as error:
-        raise ProtocolError("no msgpack") from error
-    if not schema.check(value):
-        raise ProtocolError("wrong schema")
+        raise ProtocolError("wrong schema") from error
     if pack(value) != bytes(data):
         raise ProtocolError("not the shortest form")
     return value
+
+
+def _read(field: Any, source: msgpack.Unpacker) -> Any:
+    """Return the next value, read along its schema, so that memory is taken for what is there, not for what is claimed.
+
+    Raises:
+        ValueError: another value.
+    """
+    if isinstance(field, Row):
+        fields, length = field.fields, source.read_array_header()
+        if length != len(fields):
+            raise ValueError(f"expected {len(fields)} fields, got {length}")
+    elif isinstance(field, Listing):
+        length = source.read_array_header()
+        if length > field.most:
+            raise ValueError(f"expected at most {field.most} items, got {length}")
+        fields = repeat(field.of, length)
+    else:
+        value = source.unpack()
+        if not field.check(value):
+            raise ValueError(f"expected {field}, got {type(value).__name__}")
+        return value
+    return [_read(each, source) for each in fields]
 
 
 def encode_header(header: Header) -> bytes:
@@ -264,9 +292,10 @@ def decode_chunk(frames: Sequence[Any]) -> tuple[Header, memoryview]:
     version, kind, *rest = unpack(HEADER, head, MOST_HEADER_BYTES)
     if version != VERSION:
         raise ProtocolError("other version")
-    if kind not in Kind._value2member_map_:
-        raise ProtocolError("unknown kind")
-    header = Header(Kind(kind), *rest)
+    try:
+        header = Header(Kind(kind), *rest)
+    except ValueError:
+        raise ProtocolError("unknown kind") from None
     if header.kind in UNACKNOWLEDGED:
         if len(part) or header.length:
             raise ProtocolError("wrong length")

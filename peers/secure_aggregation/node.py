@@ -27,8 +27,11 @@ from tools.errors import UserError
 ZAP_DOMAIN = b"byzantium"
 MOST_MESSAGE_BYTES = CHUNK_BYTES + MOST_HEADER_BYTES
 HIGH_WATER_MARK = 64
-PATIENCE_MS = 20
+PATIENCE_MS = 50
 AT_A_TIME = 64
+REVIVAL_S = 5.0
+"""After so long without a word from a server the connection is made anew; ZeroMQ leaves one that was refused alone."""
+CLOSING_MS = 500
 KEYS_PAUSE_S = 1.0
 
 
@@ -82,8 +85,9 @@ def endpoint_of(host: str, port: int) -> str:
         return f"tcp://*:{port}"
     try:
         family, *_, place = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-    except OSError as error:
-        raise UserError(f"address: cannot find {host}: {error.strerror}; give an address of this machine") from error
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"address: cannot find {host}: {reason}; give an address of this machine") from error
     return f"tcp://[{place[0]}]:{port}" if family == socket.AF_INET6 else f"tcp://{place[0]}:{port}"
 
 
@@ -117,6 +121,8 @@ class Node:
         self._servers = dict(servers or {})
         self._contacts = contacts
         self._clock = clock
+        self._dealers: dict[bytes, zmq.Socket] = {}
+        self._heard_s: dict[bytes, float] = {}
         self._jobs: deque[Callable[[float], None]] = deque()
         self._stopping: float | None = None
         self._thread = threading.Thread(target=self._work, name="secure aggregation", daemon=True)
@@ -192,9 +198,10 @@ class Node:
             self.failure = error
         finally:
             with self._changed:
-                self._router.close()
+                for each in (self._router, self._wake, self._woken, *self._dealers.values()):
+                    each.close(linger=CLOSING_MS)
                 self._authenticator.stop()
-                self._context.destroy(linger=200)
+                self._context.term()
                 self._changed.notify_all()
 
     def _loop(self) -> None:
@@ -202,7 +209,7 @@ class Node:
         for each in (self._router, self._woken):
             poller.register(each, zmq.POLLIN)
         routes: dict[bytes, bytes] = {}
-        dealers: dict[bytes, zmq.Socket] = {}
+        dealers = self._dealers
         for key, address in self._servers.items():
             dealers[key] = self._connected(key, address, poller)
         while self._stopping is None or (self._clock() < self._stopping and self.endpoint.unsent()):
@@ -241,15 +248,19 @@ class Node:
                 frames = dealer.recv_multipart(zmq.DONTWAIT, copy=False)
             except zmq.Again:
                 return
+            self._heard_s[key] = self._clock()
             self.endpoint.receive(key, [frame.buffer for frame in frames], self._clock())
 
     def _reconnect(self, dealers: dict[bytes, zmq.Socket], poller: zmq.Poller) -> None:
         """Connect to those to whom messages may be due, and to nobody else."""
         wanted = {**self._contacts(), **self._servers}
         wanted.pop(self.identity.key, None)
-        for key in dealers.keys() - wanted.keys():
+        now_s = self._clock()
+        silent = {key for key in self._servers if now_s - self._heard_s.setdefault(key, now_s) > REVIVAL_S}
+        for key in (dealers.keys() - wanted.keys()) | silent:
+            self._heard_s.pop(key, None)
             poller.unregister(dealers[key])
-            dealers.pop(key).close(linger=1000)
+            dealers.pop(key).close(linger=CLOSING_MS)
         for key in wanted.keys() - dealers.keys():
             dealers[key] = self._connected(key, wanted[key], poller)
 
@@ -266,7 +277,8 @@ class Node:
     def _connected(self, key: bytes, address: str, poller: zmq.Poller) -> zmq.Socket:
         dealer = self._secured(zmq.DEALER)
         dealer.curve_serverkey = z85.encode(key)
-        dealer.connect(address)
+        with contextlib.suppress(UserError, zmq.ZMQError):  # others say where they are: never anything but tcp
+            dealer.connect("tcp://{}:{}".format(*split_address(address)))
         poller.register(dealer, zmq.POLLIN)
         return dealer
 

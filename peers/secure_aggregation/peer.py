@@ -8,9 +8,18 @@ from cryptography.exceptions import InvalidSignature
 from peers.keys import Certificate, Identity
 from peers.secure_aggregation.assignment import CONTEXT, Assignment, Contact, decode_assignment
 from peers.secure_aggregation.attempt import Attempt
-from peers.secure_aggregation.endpoint import Endpoint, new_session
+from peers.secure_aggregation.channel import is_past
+from peers.secure_aggregation.endpoint import Endpoint
 from peers.secure_aggregation.layout import Layout
-from peers.secure_aggregation.messages import MOST_CONTROL_BYTES, NO_ROUND, Header, Kind, Message, ProtocolError
+from peers.secure_aggregation.messages import (
+    MOST_CONTROL_BYTES,
+    NO_ROUND,
+    TENSORS,
+    Header,
+    Kind,
+    Message,
+    ProtocolError,
+)
 from peers.secure_aggregation.profiles import Prepared
 from peers.secure_aggregation.settings import Settings, read_settings
 from tools.errors import UserError
@@ -18,9 +27,16 @@ from tools.errors import UserError
 FROM_SERVER = frozenset(
     {Kind.WELCOME, Kind.STATUS, Kind.REFUSE, Kind.ASSIGN, Kind.OPEN, Kind.ABORT, Kind.FAIL, Kind.EXPECT, Kind.SERVE}
 )
+NOT_REPEATED = frozenset({Kind.HELLO, Kind.BEAT, Kind.SIGN_UP})
+"""What is not told again when a peer says hello again: it follows from the server's answer."""
+MOST_WORD_BYTES = 64  # of what peers tell each other, but for tensors
 MOST_EARLY = 4096
 REMEMBERED_RESULTS = 2
-HELLO_PAUSE_S = 0.5
+REMEMBERED_ROUNDS = 64
+LAST_ATTEMPT = (1 << 31) - 1
+HELLO_PAUSE_S, LONGEST_HELLO_PAUSE_S = 0.5, 5.0
+PATIENCE_ALONE, LONGEST_PATIENCE = 2, 10
+"""After how many `timeout_s` without progress a peer leaves a round: without a server, and with one."""
 
 
 class AggregationError(RuntimeError):
@@ -33,6 +49,7 @@ class Wish:
 
     Attributes:
         deadline_s: until when a round must have begun.
+        settings: under which the model was prepared.
         packed: the average's bytes, once there is one.
         error: why there will be none.
     """
@@ -40,7 +57,7 @@ class Wish:
     number: int
     prepared: Prepared
     deadline_s: float
-    signed_up: bool = False
+    settings: Settings | None
     began_s: float | None = None
     ended_s: float | None = None
     packed: bytes | None = None
@@ -67,9 +84,11 @@ class Peer(Endpoint):
         permits: whether somebody with that public key may take part.
 
     Attributes:
+        session: in which it talks to other peers.
         settings: the server's, once it has answered.
         refusal: why this peer cannot follow the server's settings.
         contacts: of peers to whom messages may be due.
+        chunks_moved: to and from other peers.
     """
 
     def __init__(
@@ -79,58 +98,68 @@ class Peer(Endpoint):
         self.server = server
         self.address = address
         self.permits = permits
-        self.session = new_session()
+        self.session = next(self._sessions)
         self.settings: Settings | None = None
         self.refusal: str | None = None
         self.contacts: dict[bytes, Contact] = {}
         self.wish: Wish | None = None
         self.attempt: Attempt | None = None
         self.signed_up_peers: tuple[int, int] | None = None
+        self.chunks_moved = 0
         self._wishes = 0
         self._is_leaving = False
+        self._server_session: int | None = None
+        self._is_greeted = self._awaits_welcome = self._awaits_beat = False
         self._hello_s = -HELLO_PAUSE_S
-        self._heard_s = 0.0
-        self._beat_s = 0.0
-        self._beats_due = 0
+        self._heard_s = self._beat_s = 0.0  # of the server, and to it
         self._progress: tuple[int, float] = (0, 0.0)
+        self._is_forgotten = False  # whether the server knows nothing of this peer's attempt
         self._early: dict[tuple[bytes, int], list[tuple[bytes, Message]]] = {}
-        self._server_sessions: list[int] = []
         self._results: dict[bytes, bytes] = {}
-        self._given_up: tuple[bytes, int] | None = None
+        self._given_up: dict[bytes, int] = {}  # rounds, and the last attempt in which this peer takes no part any more
 
     # What its owner wants
 
     def start(self, now_s: float) -> None:
         """Say hello to the server."""
-        self.now_s = self._heard_s = now_s
+        self.set_clock(now_s)
+        self._heard_s = self.now_s
         self._hello()
 
     def begin(self, prepared: Prepared, now_s: float, wait_s: float) -> Wish:
         """Wish for the average of a model and those of others; a round must begin within `wait_s`."""
-        self.now_s = now_s
+        self.set_clock(now_s)
         self._wishes += 1
-        self.wish = Wish(self._wishes, prepared, now_s + wait_s)
+        self.wish = Wish(self._wishes, prepared, self.now_s + wait_s, self.settings)
+        self.signed_up_peers = None
         self._sign_up()
         return self.wish
 
     def leave(self, now_s: float) -> None:
         """Tell the server that this peer is gone."""
-        self.now_s = now_s
+        self.set_clock(now_s)
         self._is_leaving = True
         self.send(self.server.key, Kind.BYE)
 
     # Who may say what
 
     def own_session(self, receiver: bytes) -> int:
-        return new_session() if receiver == self.server.key else self.session
+        return next(self._sessions) if receiver == self.server.key else self.session
 
     def check_session(self, sender: bytes, header: Header) -> None:
         if sender == self.server.key:
-            known = self._server_sessions[-1:] == [header.session]
-            if not known and (header.kind != Kind.WELCOME or header.session in self._server_sessions):
-                raise ProtocolError("wrong session")
+            if header.session != self._server_session:
+                self._check_server_session(header)
             self._heard_s = self.now_s
         elif sender in self.contacts and self.contacts[sender].session != header.session:
+            raise ProtocolError("wrong session")
+
+    def _check_server_session(self, header: Header) -> None:
+        """Raise ProtocolError for a chunk that does not begin a new session with the server."""
+        if self._server_session is not None and is_past(header.session, self._server_session):
+            raise ProtocolError("wrong session")
+        if header.kind != Kind.WELCOME or not self._awaits_welcome:
+            self.who(self.server.key)  # so that both agree on a session again
             raise ProtocolError("wrong session")
 
     def check_awaited(self, sender: bytes, header: Header) -> None:
@@ -142,24 +171,29 @@ class Peer(Endpoint):
             return
         if header.kind in FROM_SERVER:
             raise ProtocolError("wrong sender")
-        if header.kind == Kind.CONFIRM and header.length <= 64 and self._is_early(header):
+        if header.kind not in TENSORS and header.length > MOST_WORD_BYTES:
+            raise ProtocolError("too long")
+        if header.kind == Kind.CONFIRM and self._is_early(header):
             return
         if header.round in self._results:
             if header.kind == Kind.PREPARED and sender in self.contacts:
                 return
             raise ProtocolError("repeated")
         if self.attempt is None or self.attempt.assignment.round != header.round:
-            raise ProtocolError("wrong round")
-        if self.attempt.assignment.attempt != header.attempt and header.kind != Kind.RESULT:
+            # a result that this peer never takes must not keep its sender from sending anything else
+            raise ProtocolError("repeated" if header.kind == Kind.RESULT else "wrong round")
+        if self.attempt.assignment.attempt != header.attempt:
             raise ProtocolError("wrong attempt")
         self.attempt.check_awaited(sender, header)
 
     def _is_early(self, header: Header | Message) -> bool:
         """Return whether a message is of an attempt that this peer has yet to be told of."""
-        if self.wish is None or self.wish.is_over or (header.round, header.attempt) == self._given_up:
+        if not self._is_waiting() or self._has_given_up(header.round, header.attempt):
+            return False
+        if sum(map(len, self._early.values())) >= MOST_EARLY:
             return False
         if self.attempt is None:
-            return sum(map(len, self._early.values())) < MOST_EARLY
+            return True
         assignment = self.attempt.assignment
         return header.round == assignment.round and header.attempt == assignment.attempt + 1
 
@@ -172,7 +206,7 @@ class Peer(Endpoint):
             self._early.setdefault((message.round, message.attempt), []).append((sender, message))
         elif message.round in self._results:  # PREPARED, of a root actor that has yet to open the keys
             self._serve(sender, message)
-        elif self.attempt is not None:
+        else:
             self._to_attempt(sender, message)
         self._after()
 
@@ -180,37 +214,48 @@ class Peer(Endpoint):
         try:
             self.attempt.handle(sender, message)
         except ProtocolError as error:
-            if error.reason != "different assignments":
-                raise
-            self._fail("the server told members of a group different things, so that models might have been exposed")
-            self.send(self.server.key, Kind.BYE)
+            if error.reason == "different assignments":
+                self._give_up(
+                    "the server told members of a group different things, so that models might have been exposed"
+                )
+            raise
 
     def who(self, sender: bytes) -> None:
-        if sender == self.server.key and not self._is_leaving and self.now_s - self._hello_s >= HELLO_PAUSE_S:
+        if sender != self.server.key or self._is_leaving or not self._is_greeted:
+            return
+        if self.now_s - self._hello_s >= HELLO_PAUSE_S:
             self._hello()
+
+    def moved(self, other: bytes) -> None:
+        self.chunks_moved += other != self.server.key
 
     def delivered(self, receiver: bytes, message: Message) -> None:
         if receiver == self.server.key:
             self._heard_s = self.now_s
-            self._beats_due -= message.kind == Kind.BEAT
-        elif self.attempt is not None and self._is_current(message):
+            if message.kind == Kind.BEAT:
+                self._awaits_beat = False
+            elif message.kind == Kind.HELLO:
+                self._is_greeted = True
+        elif self._is_current(message):
             self.attempt.delivered(receiver, message)
             self._after()
 
     def _on_welcome(self, message: Message) -> None:
-        renewed = bool(self._server_sessions)
-        self._server_sessions.append(self._incoming[self.server.key].session)
+        session, before = self._incoming[self.server.key].session, self._server_session
+        self._server_session, self._awaits_welcome = session, False
         try:
-            self.settings = read_settings(message.body[0])
+            self.settings, self.refusal = read_settings(message.body[0]), None
         except UserError as error:
             self.refusal = str(error)
-            if self.wish is not None and not self.wish.is_over:
-                self._fail(self.refusal)
+            self._fail(self.refusal)
             return
-        if renewed and self.attempt is not None:
-            self.attempt.lose_server()  # if it is the same server it will say what is to be done
-        elif self.wish is not None and not self.wish.is_over:
+        self.longest_step_s = self.settings.beat_s
+        if self.attempt is None:
             self._sign_up()
+        elif session != before:
+            self._is_forgotten = True
+            self._progress = self.chunks_moved, self.now_s
+            self.attempt.lose_server()
 
     def _on_status(self, message: Message) -> None:
         self.signed_up_peers = tuple(message.body)
@@ -225,17 +270,18 @@ class Peer(Endpoint):
         except InvalidSignature:
             raise ProtocolError("wrong signature") from None
         assignment = decode_assignment(data)
-        if self.wish is None or self.wish.is_over or (assignment.round, assignment.attempt) == self._given_up:
+        if not self._is_waiting() or self._has_given_up(assignment.round, assignment.attempt):
             raise ProtocolError("not awaited")
+        if self.key in assignment.contacts and assignment.contacts[self.key].session != self.session:
+            raise ProtocolError("not awaited")  # an answer to a wish that was given up
         current = self.attempt.assignment if self.attempt else None
         if current and (current.round != assignment.round or current.attempt >= assignment.attempt):
             raise ProtocolError("wrong attempt")
         problem = self._problem(assignment)
         if problem:
-            self._fail(problem)
-            self.send(self.server.key, Kind.BYE)
-            return
-        self._begin(assignment)
+            self._give_up(problem)
+        else:
+            self._begin(assignment)
 
     def _problem(self, assignment: Assignment) -> str | None:
         """Return why this peer will not follow an assignment."""
@@ -251,8 +297,9 @@ class Peer(Endpoint):
             )
         if assignment.layout_digest != self.wish.layout.digest or assignment.settings_digest != self.settings.digest:
             return "the server's assignment is for other models, or other settings"
-        if bool(assignment.groups[-1].origins) and self.settings.combination is None:
-            return "the server's assignment would show means of groups, which its settings do not allow"
+        top = assignment.groups[-1]
+        if top.is_root and bool(top.origins) != (self.settings.combination is not None):
+            return "the server's assignment would show means of groups, or not, other than its settings say"
         return None
 
     def _begin(self, assignment: Assignment) -> None:
@@ -260,7 +307,8 @@ class Peer(Endpoint):
         self.contacts = dict(assignment.contacts)
         if self.wish.began_s is None:
             self.wish.began_s = self.now_s
-        self._progress = self.moved, self.now_s
+        self._progress = self.chunks_moved, self.now_s
+        self._is_forgotten = False
         where = {"round": assignment.round, "attempt": assignment.attempt}
         self.attempt = Attempt(
             own_key=self.key,
@@ -272,40 +320,38 @@ class Peer(Endpoint):
             tell_server=lambda kind, *values, **more: self.send(self.server.key, kind, *values, **more, **where),
         )
         self.attempt.start()
-        for sender, early in self._early.pop((assignment.round, assignment.attempt), []):
-            if early.group in self.attempt.groups and sender in self.attempt.groups[early.group].members:
-                self._to_attempt(sender, early)
-            if self.attempt is None:
-                break
+        early = self._early.pop((assignment.round, assignment.attempt), [])
         self._early.clear()
+        for sender, message in early:
+            group = self.attempt.groups.get(message.group)
+            if group is not None and sender in group.members:
+                self._to_attempt(sender, message)
 
     def _on_open(self, message: Message) -> None:
         if self._is_current(message):
             self.attempt.open(dict(message.body[0]))
 
     def _on_abort(self, message: Message) -> None:
+        where = {"round": message.round, "attempt": message.attempt}
         if message.round in self._results:
-            withholds, released = False, True
-        elif self._is_current(message):
-            withholds, released = self.attempt.withholds(), self.attempt.released
-            if released:
-                self.send(self.server.key, Kind.ABORTED, False, True, round=message.round, attempt=message.attempt)
-                return
+            self.send(self.server.key, Kind.ABORTED, False, True, **where)
+        elif self._is_current(message) and not self.attempt.withholds():
+            self.attempt.freeze()
+            self.send(self.server.key, Kind.ABORTED, False, self.attempt.released, **where)
+        elif self._concerns(message) and not self._has_given_up(message.round, message.attempt):
+            # or it was never told of the attempt, and now never will take part
             self._drop_attempt(message.round, message.attempt + 1)
-        elif self.attempt is None and self.wish is not None and not self.wish.is_over:
-            withholds, released = True, False  # it was never told of the attempt, and now never will take part
-            self._given_up = message.round, message.attempt
-        else:
-            return
-        self.send(self.server.key, Kind.ABORTED, withholds, released, round=message.round, attempt=message.attempt)
+            self.wish.deadline_s = max(self.wish.deadline_s, self.now_s + self.settings.timeout_s)
+            self.send(self.server.key, Kind.ABORTED, True, False, **where)
 
     def _on_fail(self, message: Message) -> None:
-        if self.attempt is None or self.attempt.assignment.round == message.round:
+        if self._concerns(message):
+            self._remember(message.round, LAST_ATTEMPT)
             self._fail(message.body[0])
 
     def _on_expect(self, message: Message) -> None:
         key, session, address = message.body[0]
-        if self.attempt is not None and self.attempt.assignment.round == message.round and self.permits(key):
+        if self._is_current(message) and self.permits(key):
             self.contacts.setdefault(key, Contact(session, address))
             self.attempt.helpers.add(key)
 
@@ -316,82 +362,137 @@ class Peer(Endpoint):
             self._serve(key, message)
 
     def _serve(self, key: bytes, message: Message) -> None:
-        """Send somebody the result of a message's round."""
-        self.send(key, Kind.RESULT, body=self._results[message.round], round=message.round, attempt=message.attempt)
+        """Send somebody the result of a message's round, unless it is under way."""
+        under_way = ((each.kind, each.round) for each, _ in self.channel(key).undelivered())
+        if (Kind.RESULT, message.round) not in under_way:
+            self.send(key, Kind.RESULT, body=self._results[message.round], round=message.round, attempt=message.attempt)
 
     # What time brings
 
     def tick(self, now_s: float) -> None:
         super().tick(now_s)
-        if self.settings is None:
-            self._expire()
-            return
-        if now_s - self._beat_s >= self.settings.beat_s and self._beats_due == 0:
-            self._beat_s, self._beats_due = now_s, 1
-            waits_for = sorted(self.attempt.waits_for()) if self.attempt else []
-            self.send(self.server.key, Kind.BEAT, self.moved, waits_for)
-        lost = now_s - self._heard_s > self.settings.silence_s
+        if not self._is_leaving:
+            self._give_sign_of_life()
         if self.attempt is not None:
-            if self.moved != self._progress[0]:
-                self._progress = self.moved, now_s
-            if lost:
-                self.attempt.lose_server()
-                if now_s - self._progress[1] > self.settings.timeout_s:
-                    self._fail(
-                        "the server was lost in the middle of a round that cannot go on without it; whether the sum "
-                        "has been opened is unknown, so that the round is not repeated"
-                    )
-            self._after()
-        self._expire()
+            self._check_progress()
+        elif self._is_waiting() and self.now_s >= self.wish.deadline_s:
+            self._give_up(self._lateness())
 
-    def _expire(self) -> None:
-        wish = self.wish
-        if wish is None or wish.is_over or self.attempt is not None or self.now_s < wish.deadline_s:
-            return
-        if self.settings is None or self.now_s - self._heard_s > self.settings.silence_s:
-            self._fail("no answer from the server; is it running, and is this peer's certificate among its keys?")
-        elif self.signed_up_peers is None:
-            self._fail("the server did not begin a round in time")
-        else:
-            self._fail(
-                "the server did not begin a round in time: {} of {} peers signed up".format(*self.signed_up_peers)
+    def _give_sign_of_life(self) -> None:
+        """Tell the server what moves here, unless the last message of that kind is still under way."""
+        if self.settings is None:
+            if self.now_s - self._hello_s > LONGEST_HELLO_PAUSE_S:  # the server may have ended before it answered
+                self._hello()
+        elif self.now_s - self._beat_s >= self.settings.beat_s and not self._awaits_beat:
+            self._beat_s, self._awaits_beat = self.now_s, True
+            waits_for = sorted(self.attempt.waits_for()) if self.attempt else []
+            self.send(self.server.key, Kind.BEAT, self.chunks_moved, waits_for)
+
+    def _is_server_silent(self) -> bool:
+        return self.settings is None or self.now_s - self._heard_s > self.settings.silence_s
+
+    def _check_progress(self) -> None:
+        """Go on without a server that is lost, for a limited time; one that is there ends what does not go on."""
+        if self.chunks_moved != self._progress[0]:
+            self._progress = self.chunks_moved, self.now_s
+        if self._is_server_silent():
+            self.attempt.lose_server()
+            self._after()
+        is_alone = self._is_forgotten or self._is_server_silent()
+        patience_s = (PATIENCE_ALONE if is_alone else LONGEST_PATIENCE) * self.settings.timeout_s
+        if self.attempt is not None and self.now_s - self._progress[1] > patience_s:
+            self._give_up(
+                f"the server {'was lost' if is_alone else 'said nothing for too long'} in the middle of a round that "
+                "cannot go on without it; whether the sum has been opened is unknown, so that the round is not repeated"
             )
+
+    def _lateness(self) -> str:
+        if self._is_server_silent():
+            return "no answer from the server; is it running, and is this peer's certificate among its keys?"
+        if self.signed_up_peers is None:
+            return "the server did not begin a round in time"
+        return "the server did not begin a round in time: {} of {} peers signed up".format(*self.signed_up_peers)
 
     # Inside
 
     def _hello(self) -> None:
+        """Begin a new session with the server, with all that it may not have heard."""
         self._hello_s = self.now_s
-        self._beats_due = 0
-        self.disconnect_outgoing(self.server.key)
+        self._is_greeted, self._awaits_welcome, self._awaits_beat = False, True, False
+        before = self._outgoing.pop(self.server.key, None)
         self.send(self.server.key, Kind.HELLO, self.session, self.address)
-
-    def disconnect_outgoing(self, other: bytes) -> None:
-        """Begin a new session with somebody."""
-        self._outgoing.pop(other, None)
+        for message, body in before.undelivered() if before else ():
+            if message.kind not in NOT_REPEATED:
+                self.channel(self.server.key).send(message, body)
 
     def _sign_up(self) -> None:
-        if self.settings is not None:
+        if self.settings is None or not self._is_waiting():
+            return
+        if self.wish.settings is None:
+            self.wish.settings = self.settings
+        if self.refusal is not None:
+            self._fail(self.refusal)
+        elif self.wish.settings.digest != self.settings.digest:
+            self._fail("the server has come back with other settings than those for which the model was prepared")
+        else:
             self.send(self.server.key, Kind.SIGN_UP, self.wish.number, self.wish.layout.to_lists())
+
+    def _is_waiting(self) -> bool:
+        return self.wish is not None and not self.wish.is_over
 
     def _is_current(self, message: Message) -> bool:
         current = self.attempt.assignment if self.attempt else None
         return current is not None and (message.round, message.attempt) == (current.round, current.attempt)
 
+    def _concerns(self, message: Message) -> bool:
+        """Return whether a message is of the round in which this peer is, or of one of which it has yet to be told."""
+        if not self._is_waiting() or self._has_given_up(message.round, LAST_ATTEMPT):
+            return False
+        return self.attempt is None or self.attempt.assignment.round == message.round
+
+    def _has_given_up(self, round_id: bytes, attempt: int) -> bool:
+        return attempt <= self._given_up.get(round_id, -1)
+
+    def _remember(self, round_id: bytes, attempt: int) -> None:
+        """Take no part any more in attempts of a round up to this one."""
+        self._given_up[round_id] = max(attempt, self._given_up.pop(round_id, -1))
+        while len(self._given_up) > REMEMBERED_ROUNDS:
+            del self._given_up[next(iter(self._given_up))]
+
     def _after(self) -> None:
-        """Note a result."""
-        if self.attempt is None or self.attempt.packed is None:
+        """Note what has become of the attempt."""
+        if self.attempt is None:
             return
-        attempt, self.attempt = self.attempt, None
-        self._results[attempt.assignment.round] = attempt.packed
+        if self.attempt.problem is not None:
+            self._give_up(self.attempt.problem)
+        elif self.attempt.packed is not None:
+            self.wish.packed, self.wish.ended_s = self.attempt.packed, self.now_s
+            self._keep(self.attempt.assignment.round, self.attempt.packed)
+            self.attempt = None
+
+    def _keep(self, round_id: bytes, packed: bytes) -> None:
+        """Remember a result, for others who may need it, and take nothing more of its round."""
+        self._results[round_id] = packed
         while len(self._results) > REMEMBERED_RESULTS:
             del self._results[next(iter(self._results))]
-        self.wish.packed, self.wish.ended_s = attempt.packed, self.now_s
+        self._remember(round_id, LAST_ATTEMPT)
+        for incoming in self._incoming.values():
+            incoming.forget(lambda header: header.round == round_id)
 
     def _fail(self, reason: str) -> None:
+        """End the wish."""
         if self.attempt is not None:
-            self._drop_attempt(self.attempt.assignment.round, self.attempt.assignment.attempt + 1)
-        if self.wish is not None and not self.wish.is_over:
+            self._drop_attempt(self.attempt.assignment.round, LAST_ATTEMPT + 1)
+        if self._is_waiting():
             self.wish.error, self.wish.ended_s = reason, self.now_s
+
+    def _give_up(self, reason: str) -> None:
+        """End the wish, which the server thinks is on: for all others this is a new process from now on."""
+        self._fail(reason)
+        if not self._is_leaving:
+            self.session, self._server_session = next(self._sessions), None
+            self._outgoing.clear()
+            self._hello()
 
     def _drop_attempt(self, round_id: bytes, attempt: int) -> None:
         """Send and take nothing more of attempts before this one, but for results that others wait for."""
@@ -405,6 +506,5 @@ class Peer(Endpoint):
             channel.forget(old)
         for incoming in self._incoming.values():
             incoming.forget(old)
-        if self.attempt is not None:
-            self._given_up = self.attempt.assignment.round, self.attempt.assignment.attempt
+        self._remember(round_id, attempt - 1)
         self.attempt = None

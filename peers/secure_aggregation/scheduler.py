@@ -9,15 +9,17 @@ import random
 import secrets
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from enum import Enum, auto
+from dataclasses import dataclass
 from typing import Any
 
 from peers.keys import Identity
 from peers.secure_aggregation.assignment import CONTEXT, Assignment, Contact
+from peers.secure_aggregation.blame import culprits
+from peers.secure_aggregation.channel import is_past
 from peers.secure_aggregation.endpoint import Endpoint
 from peers.secure_aggregation.layout import Layout
 from peers.secure_aggregation.messages import MOST_CONTROL_BYTES, ROUND_BYTES, Header, Kind, Message, ProtocolError
+from peers.secure_aggregation.round import Round, State
 from peers.secure_aggregation.settings import Settings
 from peers.secure_aggregation.tree import Tree, draw_tree
 
@@ -26,14 +28,6 @@ TO_SERVER = frozenset(
 )
 WHO_PAUSE_S, STATUS_PAUSE_S = 0.2, 1.0
 LATE = "this peer was silent for too long, and the round went on without it"
-
-
-class State(Enum):
-    """How far an attempt is."""
-
-    RUNNING = auto()
-    ABORTING = auto()  # waiting for word that its keys can never be opened
-    OPENED = auto()  # or possibly: it is never repeated
 
 
 @dataclass
@@ -55,54 +49,6 @@ class Known:
     signed_up_s: float = 0.0
     moved: int = 0
     waits_for: tuple[bytes, ...] = ()
-    past_channels: set[int] = field(default_factory=set)
-
-
-@dataclass
-class Round:
-    """A round, and its present attempt.
-
-    Attributes:
-        wishes: numbers of the wishes of all who began the round.
-        sessions: theirs.
-        lost: members of this attempt that are gone.
-        delivered: for each member, the groups whose actors have all its shares.
-        keys: of root actors, so far.
-        done: who has the result.
-        withholding: who has given up the attempt while withholding something.
-        answered: who has given up the attempt.
-        served_s: when somebody was told to send the result to a member.
-    """
-
-    id: bytes
-    layout: Layout
-    members: list[bytes]
-    wishes: dict[bytes, int]
-    sessions: dict[bytes, int]
-    tree: Tree
-    attempt: int = 0
-    state: State = State.RUNNING
-    lost: set[bytes] = field(default_factory=set)
-    delivered: dict[bytes, set[int]] = field(default_factory=dict)
-    keys: dict[bytes, bytes] = field(default_factory=dict)
-    done: set[bytes] = field(default_factory=set)
-    withholding: set[bytes] = field(default_factory=set)
-    answered: set[bytes] = field(default_factory=set)
-    served_s: dict[bytes, float] = field(default_factory=dict)
-    progress: int = -1
-    progress_s: float = 0.0
-    opened_s: float = 0.0
-
-    @property
-    def live(self) -> list[bytes]:
-        """Members that are not lost."""
-        return [member for member in self.members if member not in self.lost]
-
-    def has_done_its_duty(self, peer: bytes) -> bool:
-        """Return whether the sum can be opened without a peer from now on."""
-        if peer in self.tree.root.actors and peer not in self.keys:
-            return False
-        return all(group.number in self.delivered.get(peer, ()) for group in self.tree.of(peer))
 
 
 class Scheduler(Endpoint):
@@ -133,12 +79,9 @@ class Scheduler(Endpoint):
         super().__init__(identity.key)
         self.identity = identity
         self.settings = settings
-        self.target_size, self.group_size, self.num_actors, self.min_size = (
-            target_size,
-            group_size,
-            num_actors,
-            min_size,
-        )
+        self.longest_step_s = settings.beat_s
+        self.target_size, self.min_size = target_size, min_size
+        self.group_size, self.num_actors = group_size, num_actors
         self.rng = rng or random.SystemRandom()
         self.known: dict[bytes, Known] = {}
         self.round: Round | None = None
@@ -146,6 +89,7 @@ class Scheduler(Endpoint):
         self._who_s: dict[bytes, float] = {}
         self._joined_s = self._told_s = 0.0
         self._told = 0
+        self._has_begun = False
 
     # Who may say what
 
@@ -155,16 +99,16 @@ class Scheduler(Endpoint):
         if header.length > MOST_CONTROL_BYTES:
             raise ProtocolError("too long")
         known = self.known.get(sender)
+        if known is not None and is_past(header.session, known.channel):
+            raise ProtocolError("wrong session")
         if header.kind == Kind.HELLO:
-            if known is not None and header.session in known.past_channels:
-                raise ProtocolError("wrong session")
-        elif known is None or known.channel != header.session:
+            return
+        if known is None or known.channel != header.session:
             if self.now_s - self._who_s.get(sender, -WHO_PAUSE_S) >= WHO_PAUSE_S:
                 self._who_s[sender] = self.now_s
                 self.reply_who(sender)
             raise ProtocolError("unknown peer")
-        else:
-            known.heard_s = self.now_s
+        known.heard_s = self.now_s
 
     def check_awaited(self, sender: bytes, header: Header) -> None:
         """Await everything: what `check_session` lets through is what a server may be told."""
@@ -186,18 +130,17 @@ class Scheduler(Endpoint):
             self._lose([sender])  # a new process
             before = None
         if before is None:
+            self._outgoing.pop(sender, None)  # so that the peer sees that it had been forgotten
             self.known[sender] = Known(session, channel, address, self.now_s)
             self._joined_s = self.now_s
         else:
-            before.past_channels.add(before.channel)
             before.channel, before.address, before.heard_s = channel, address, self.now_s
-        self._outgoing.pop(sender, None)
-        self.send(sender, Kind.WELCOME, self.settings.to_text())
+        self._tell(sender, Kind.WELCOME, self.settings.to_text())
         current = self.round
         if current is None or sender in current.live or current.sessions.get(sender) != session:
             return
-        if sender in current.lost and current.state is State.OPENED:
-            current.lost.discard(sender)  # it is back, and the result can still be sent to it
+        if sender in current.lost - current.failed and current.state is not State.ABORTING:
+            current.lost.discard(sender)  # its duty is done, and the result can still be sent to it
         else:
             self._fail([sender], LATE)
 
@@ -205,25 +148,28 @@ class Scheduler(Endpoint):
         number, lists = message.body
         known = self.known[sender]
         current = self.round
-        if current is not None and current.wishes.get(sender) == number:
-            if sender not in current.members or sender in current.lost:
+        begun = (current.sessions.get(sender), current.wishes.get(sender)) if current is not None else None
+        if begun == (known.session, number):
+            if sender not in current.live:
                 self._fail([sender], LATE)
             return
-        if current is not None and sender in current.members:
+        if number <= known.wish:
+            return  # a wish that is over, told again
+        known.wish = number
+        if current is not None and sender in current.live:
             current.done.add(sender)  # nobody signs up again without the result
             self._opened()
         try:
             known.layout = Layout.from_lists(lists)
         except ValueError as error:
-            self.send(sender, Kind.REFUSE, str(error)[:1000])
+            self._tell(sender, Kind.REFUSE, str(error)[:1000])
             return
-        known.wish, known.signed_up_s = number, self.now_s
-        self._joined_s = self.now_s
+        known.signed_up_s = self._joined_s = self.now_s
         self._close_round()
         self._start_round()
 
     def _on_delivered(self, sender: bytes, message: Message) -> None:
-        if self._is_current(sender, message):
+        if self._is_current(sender, message) and message.group in self.round.tree.numbers(sender):
             self.round.delivered.setdefault(sender, set()).add(message.group)
 
     def _on_ready(self, sender: bytes, message: Message) -> None:
@@ -256,13 +202,13 @@ class Scheduler(Endpoint):
         if not self._is_current(sender, message) or current.state is not State.ABORTING:
             return
         withholds, released = message.body
+        if released:
+            self._opened()
+            return
         current.answered.add(sender)
         if withholds:
             current.withholding.add(sender)
-        if released:
-            self._opened()
-        else:
-            self._repeat_if_safe()
+        self._repeat_if_safe()
 
     def _on_bye(self, sender: bytes, message: Message) -> None:  # noqa: ARG002 -- all handlers take it
         self._lose([sender])
@@ -271,13 +217,13 @@ class Scheduler(Endpoint):
 
     def tick(self, now_s: float) -> None:
         super().tick(now_s)
-        silent = [peer for peer, known in self.known.items() if now_s - known.heard_s > self.settings.silence_s]
+        silent = [peer for peer, known in self.known.items() if self.now_s - known.heard_s > self.settings.silence_s]
         if silent:
             self._lose(silent)
         self._tell_status()
-        current = self.round
-        if current is not None:
-            if current.state is State.OPENED:
+        if self.round is not None:
+            self._note_progress()
+            if self.round.state is State.OPENED:
                 self._redistribute()
             else:
                 self._check_progress()
@@ -290,52 +236,53 @@ class Scheduler(Endpoint):
         if len(waiting) != self._told and self.now_s - self._told_s > STATUS_PAUSE_S:
             self._told, self._told_s = len(waiting), self.now_s
             for peer in waiting:
-                self.send(peer, Kind.STATUS, len(waiting), self.target_size)
+                self._tell(peer, Kind.STATUS, len(waiting), self.target_size)
 
-    def _check_progress(self) -> None:
-        """Give up an attempt in which nothing has moved for too long."""
+    def _note_progress(self) -> None:
         current = self.round
         progress = sum(self.known[member].moved for member in current.live)
         if progress != current.progress:
             current.progress, current.progress_s = progress, self.now_s
-        elif self.now_s - current.progress_s > self.settings.silence_s:
-            blamed = self._blamed(current)
-            current.progress_s = self.now_s
-            if current.state is State.ABORTING:
-                self._opened()  # nobody can say that the keys are safe
-            elif blamed:
-                self._lose(blamed, "others waited for this peer in vain, and the round went on without it")
 
-    def _blamed(self, current: Round) -> list[bytes]:
-        """Return those for whom others wait, and who wait for nobody; or else those for whom most wait."""
-        waits = {member: set(self.known[member].waits_for) for member in current.live}
-        counts = Counter(peer for waited in waits.values() for peer in waited if peer in waits)
-        idle = [peer for peer in counts if not waits[peer]]
-        return idle or [peer for peer, count in counts.items() if count == max(counts.values())]
+    def _check_progress(self) -> None:
+        """Give up an attempt in which nothing has moved for too long."""
+        current = self.round
+        if self.now_s - current.progress_s <= self.settings.silence_s:
+            return
+        current.progress_s = self.now_s
+        if current.state is State.ABORTING:
+            self._opened()  # nobody can say that the keys are safe
+        else:
+            self._lose(
+                self._blamed(), "others waited for this peer in vain, or for its key, and the round went on without it"
+            )
+
+    def _blamed(self) -> list[bytes]:
+        """Return those because of whom an attempt does not go on."""
+        live = set(self.round.live)
+        waits = {member: live.intersection(self.known[member].waits_for) for member in live}
+        return culprits(waits) or [actor for actor in self.round.tree.root.actors if actor not in self.round.keys]
 
     def _redistribute(self) -> None:
         """See to it that members whose actors are gone get the result from somebody else."""
         current = self.round
-        helpers = [peer for peer in current.live if peer in current.done and peer in self.known]
+        helpers = [peer for peer in current.live if peer in current.done]
         waiting = [peer for peer in current.live if peer not in current.done]
-        if not waiting:
+        still_since_s = max(current.opened_s, current.progress_s)
+        if self.now_s - still_since_s > self.settings.timeout_s:
+            self._fail(
+                waiting,
+                "the round may have been opened, but its result did not come through from those who may have it; it is "
+                "not repeated, as the difference of two sums could show a model",
+            )
+            current.lost |= set(waiting)
             return
-        patience_s = self.settings.timeout_s / 4
-        if not helpers:
-            if self.now_s - current.opened_s > self.settings.timeout_s:
-                self._fail(
-                    waiting,
-                    "the round may have been opened, but its result is lost with those who had it; it is not repeated, "
-                    "as the difference of two sums could show a model",
-                )
-                current.lost |= set(waiting)
-            return
-        for peer in waiting:
+        for peer in waiting if helpers else ():
             top = current.tree.of(peer)[-1]
             provider = top.provider(peer) if peer not in top.actors else None
-            since_s = current.served_s.get(peer, current.opened_s)
-            gone = provider in current.lost and peer not in current.served_s
-            if gone or self.now_s - since_s > patience_s:
+            since_s = max(current.served_s.get(peer, still_since_s), still_since_s)
+            is_alone = provider in current.lost and peer not in current.served_s
+            if is_alone or self.now_s - since_s > self.settings.timeout_s / 4:
                 helper = helpers[len(current.served_s) % len(helpers)]
                 current.served_s[peer] = self.now_s
                 where = {"round": current.id, "attempt": current.attempt}
@@ -365,7 +312,7 @@ class Scheduler(Endpoint):
     def _is_rest(self, waiting: int) -> bool:
         """Return whether those who wait are all that are left of earlier rounds, and enough."""
         came_s = self.now_s - self._joined_s
-        return self.rounds > 0 and self.min_size <= waiting == len(self.known) and came_s > self.settings.timeout_s
+        return self._has_begun and self.min_size <= waiting == len(self.known) and came_s > self.settings.timeout_s
 
     def _agreeing(self, waiting: Sequence[bytes]) -> list[bytes]:
         """Return those with the most common kind of model, and refuse the others."""
@@ -374,11 +321,13 @@ class Scheduler(Endpoint):
         for peer in waiting:
             if self.known[peer].layout != agreed:
                 difference = agreed.difference(self.known[peer].layout)
-                self.send(peer, Kind.REFUSE, difference[:1000])
+                self._tell(peer, Kind.REFUSE, difference[:1000])
                 self.known[peer].layout = None
         return [peer for peer in waiting if self.known[peer].layout == agreed]
 
     def _begin_round(self, members: list[bytes]) -> None:
+        self._has_begun = True
+        self._outgoing = {peer: channel for peer, channel in self._outgoing.items() if peer in self.known}
         layout = self.known[members[0]].layout
         wishes = {member: self.known[member].wish for member in members}
         sessions = {member: self.known[member].session for member in members}
@@ -439,7 +388,7 @@ class Scheduler(Endpoint):
         current = self.round
         if not current.live:
             self.round = None
-        elif current.withholding:
+        elif current.can_never_be_opened:
             self._repeat()
         elif set(current.live) <= current.answered:
             self._opened()
@@ -452,9 +401,8 @@ class Scheduler(Endpoint):
             self._fail(members, problem)
             self.round = None
             return
-        self.round = Round(
-            current.id, current.layout, members, current.wishes, self._draw(members), current.attempt + 1
-        )
+        tree, attempt = self._draw(members), current.attempt + 1
+        self.round = Round(current.id, current.layout, members, current.wishes, current.sessions, tree, attempt)
         self._assign()
 
     def _too_few(self, left: int, before: int) -> str | None:
@@ -479,10 +427,15 @@ class Scheduler(Endpoint):
             self.round = None
 
     def _fail(self, peers: Sequence[bytes], reason: str) -> None:
-        where = {"round": self.round.id, "attempt": self.round.attempt} if self.round else {}
+        current = self.round
         for peer in peers:
-            if peer in self.known:
-                self.send(peer, Kind.FAIL, reason[:1000], **where)
+            current.failed.add(peer)
+            self._tell(peer, Kind.FAIL, reason[:1000], round=current.id, attempt=current.attempt)
+
+    def _tell(self, peer: bytes, kind: Kind, *values: Any, **where: Any) -> None:
+        """Say what takes the place of all that was said of that kind and has not been heard."""
+        self.channel(peer).forget(lambda message: message.kind == kind)
+        self.send(peer, kind, *values, **where)
 
     def _contact(self, peer: bytes) -> list[Any]:
         known = self.known[peer]

@@ -64,6 +64,10 @@ class Tree:
         """Return a peer's own groups, from level 0 upwards."""
         return [group for group in self.groups if peer in group.members]
 
+    def numbers(self, peer: bytes) -> set[int]:
+        """Return the numbers of a peer's own groups."""
+        return {group.number for group in self.of(peer)}
+
 
 def check_sizes(group_size: int, num_actors: int) -> None:
     """Raise UserError for sizes with which no sum is hidden, or no tree gets smaller towards its root."""
