@@ -49,6 +49,12 @@ def peak_mib() -> float:
     return int(line.split()[1]) / 1024
 
 
+def has_delivered(attempt: Attempt, level: int) -> bool:
+    """Return whether others have all that a peer gives at a level."""
+    numbers = [group.number for group in attempt.groups.values() if group.level == level]
+    return level in attempt._handed_out and not any(attempt._undelivered[number] for number in numbers)
+
+
 def die_at(phase: str, token: Path) -> None:
     """Have the first peer that reaches a phase of a round, in any process, killed there."""
 
@@ -84,15 +90,15 @@ def die_at(phase: str, token: Path) -> None:
     elif phase == "confirmed":
         before("_hand_out", lambda _, group, *__: group.level == 0)
     elif phase == "shared":  # a participant who is no actor, after its shares are acknowledged
-        after("delivered", lambda attempt: not attempt._sums and attempt._undelivered.get(0) == set())
+        after("delivered", lambda attempt: not attempt._sums and has_delivered(attempt, level=0))
     elif phase == "actor":  # an actor, before it has all shares
-        after("handle", lambda attempt: any(len(total.senders) > 1 for total in attempt._sums.values()))
+        after("handle", lambda attempt: any(len(total.awaited) == 1 for total in attempt._sums.values()))
     elif phase == "summed":  # an actor, after what it carries up is acknowledged, and which is not in the root's actors
-        after("delivered", lambda attempt: attempt._root is None and attempt._undelivered.get(1) == set())
+        after("delivered", lambda attempt: attempt._root is None and has_delivered(attempt, level=1))
     elif phase == "sealed":  # a root actor, before the others have its sum
         after("_advance_root", lambda attempt: attempt._key is not None)
     elif phase == "ready":  # a root actor, after
-        after("_advance_root", lambda attempt: attempt._ready)
+        after("_advance_root", lambda attempt: attempt._is_ready)
     elif phase == "result":  # an actor, before it passes the result on
         before(
             "_finish", lambda attempt, *_: any(attempt.own_key in group.actors for group in attempt.assignment.groups)

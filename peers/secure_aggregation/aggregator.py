@@ -120,7 +120,8 @@ class PrivacyPreservingAggregator:
         try:
             peer, node = self._peer, self._node
             profile = peer.settings.profile
-            prepared = profile.prepare(state_dict) if weight == 1 else profile.prepare(state_dict, weight)
+            plain = type(weight) is int and weight == 1  # profiles without weights need not know of them
+            prepared = profile.prepare(state_dict) if plain else profile.prepare(state_dict, weight)
             wishes = []
             node.do(lambda now_s: wishes.append(peer.begin(prepared, now_s, self.wait_s)))
             node.wait(lambda: bool(wishes) and wishes[0].is_over)

@@ -10,10 +10,10 @@
 
 Until the keys are opened nobody can know the sum, so that the attempt may be given up and the round be repeated without
 somebody; afterwards it must not be, as the difference of two sums would show that one's model. When the server asks
-whether it may be repeated, ABORT, it is certain that no key is ever opened to a peer, and that none is on its way,
+whether it may be repeated, ABORT, nobody can ever have the keys of all others
 
-- if anybody still `withholds` something without which the others never come to opening them, and never gives it; or
-- if two root actors freeze before they have given away their keys: whoever else may have all others, one is missing.
+- if anybody still `withholds` something without which no key is given to a peer, and never hands it out; or
+- if two root actors have yet to give away their keys and never do, `freeze`: each lacks the other's, and all else both.
 """
 
 import secrets

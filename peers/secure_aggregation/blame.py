@@ -19,7 +19,7 @@ def culprits(waits: Mapping[bytes, set[bytes]]) -> list[bytes]:
     }
     found = []
     for end in ends:
-        counts = Counter(peer for other in end for peer in waits[other] & end)
+        counts = Counter(peer for other in end for peer in waits[other])
         found.append(max(sorted(end), key=lambda peer, counts=counts: counts[peer]))
     return sorted(found)
 

@@ -172,6 +172,8 @@ class Incoming:
                 raise ProtocolError("too many at once")
             if header.chunks == 1:
                 return self._finish(header, part.tobytes())
+            if any(first[:4] == common[:4] for first, _, _ in self._partial.values()):
+                raise ProtocolError("too many at once")  # of one kind for one group
             self._partial[sequence] = common, bytearray(header.length), set()
         first, body, have = self._partial[sequence]
         if common != first:

@@ -52,7 +52,7 @@ class Kind(IntEnum):
     CONFIRM = 8  # a group as its members were told of it
     SEED = 9
     SHARE = 10
-    DELIVERED = 11  # all shares of a level are with its actors
+    DELIVERED = 11  # a group needs nothing more of the sender
     SEALED = 12  # a root actor's sum, encrypted
     READY = 13  # the other root actors have the sealed sum: here is its key
     OPEN = 14  # the keys of all
@@ -81,7 +81,7 @@ class Header(NamedTuple):
         attempt: of the round, from 0.
         group: number of the group in its tree.
         sender: its public key.
-        session: of the sender with this receiver, random.
+        session: of the sender with this receiver, counted up from a random number in each process.
         sequence: of the message in that session.
         chunk: of the message, of `chunks` in all.
         length: of the body, in bytes.

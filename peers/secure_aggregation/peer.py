@@ -88,6 +88,7 @@ class Peer(Endpoint):
         settings: the server's, once it has answered.
         refusal: why this peer cannot follow the server's settings.
         contacts: of peers to whom messages may be due.
+        signed_up_peers: how many wished at the same time, at most, and how many are wanted.
         chunks_moved: to and from other peers.
     """
 
@@ -258,7 +259,8 @@ class Peer(Endpoint):
             self.attempt.lose_server()
 
     def _on_status(self, message: Message) -> None:
-        self.signed_up_peers = tuple(message.body)
+        # the most: others whose patience ends at the same time have gone, and that is not why there was no round
+        self.signed_up_peers = max(self.signed_up_peers or (0, 0), tuple(message.body))
 
     def _on_refuse(self, message: Message) -> None:
         self._fail(message.body[0])

@@ -100,7 +100,7 @@ def draw_tree(
         below: list[tuple[bytes, tuple[int, int]]] = []
         for index in range(count):
             members = tuple(participants[index::count])
-            actors = tuple(rng.sample(members, num_actors))
+            actors = members[:num_actors]  # as good as any, as members are in random order
             below += [(actor, (len(groups), place)) for place, actor in enumerate(actors)]
             groups.append(Group(len(groups), level, last, members, actors))
         level += 1

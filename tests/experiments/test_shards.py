@@ -137,14 +137,14 @@ def test_one_that_leaves_samples_out_is_allowed(monkeypatch: pytest.MonkeyPatch)
         ("dirichlet", {"alpha": 0}, r"--partition-args: dirichlet: expected alpha above 0 and at most 1e\+06, got 0"),
         ("dirichlet", {"alpha": "x"}, r"--partition-args: dirichlet: expected a number as alpha, got 'x'"),
         ("dirichlet", {"rng": 1}, r"--partition-args: dirichlet has no argument 'rng', expected: alpha"),
-        ("iid", {"alpha": 1}, r"--partition-args: iid has no argument 'alpha', expected: no arguments"),
+        ("iid", {"alpha": 1}, r"--partition-args: iid has no argument 'alpha', expected: samples"),
         ("shared", {"alpha": 1}, r"--partition-args: shared has no argument 'alpha', expected: no arguments"),
         ("extreme", {"groups": 9}, r"--partition-args: extreme: expected groups from 1 to 8, got 9"),
         ("idd", {}, r"unknown partition 'idd', expected one of: dirichlet, .*"),
         (
             "mixing",
             {"second_args": {"parts": 2}},
-            r"--partition-args: mixing: second-args: extreme has no argument 'parts', expected: groups",
+            r"--partition-args: mixing: second-args: extreme has no argument 'parts', expected: groups, by, samples",
         ),
     ],
 )

@@ -191,13 +191,42 @@ def test_columns_must_be_a_table_of_groups_and_actors() -> None:
             forgery.check(own)
 
 
+def test_no_place_in_the_table_is_taken_twice_or_missing() -> None:
+    told = assignments(9, combined=True)
+    own = actor_on_top(told)
+    root = told[own].groups[1]
+    taken = {root.members.index(actor) for actor in root.actors}
+    place = next(
+        i for i in range(6) if i not in taken and root.origins[i][0] not in {root.origins[j][0] for j in taken}
+    )
+    twice = next(i for i in range(6) if i != place and root.origins[i][1] == root.origins[place][1])
+    for other in (root.origins[twice], (root.origins[place][0], 5)):
+        origins = (*root.origins[:place], other, *root.origins[place + 1 :])
+        with pytest.raises(ProtocolError, match="impossible group"):
+            changed(told[own], 1, origins=origins).check(own)
+
+
+def test_only_a_root_has_columns_for_its_plain_members_too() -> None:
+    told = assignments(9, combined=True)
+    own = next(peer for peer, each in told.items() if len(each.groups) == 2 and peer not in each.groups[1].actors)
+    told[own].check(own)
+    with pytest.raises(ProtocolError, match="impossible group"):
+        changed(told[own], 1, is_root=False).check(own)
+
+
 def test_a_root_of_columns_is_directly_above_the_groups() -> None:
     told = assignments(30)
     own = next(peer for peer, each in told.items() if len(each.groups) == 3)
-    top = told[own].groups[-1]
-    origins = tuple((i // 2, i % 2) for i in range(len(top.members)))
+    below, _, top = told[own].groups
+    column = below.actors.index(own)
+    members = [own, *(member for member in top.members if member != own)][: len(top.members) // 2 * 2]
+    table = [(i // 2 if i > 1 else below.number, (i + column) % 2) for i in range(len(members))]
+    actors = tuple(members[(column + c) % 2] for c in (0, 1))
+    above = {"members": tuple(members), "actors": actors, "origins": tuple(table), "is_root": True, "number": 99}
+    forged = changed(told[own], 2, **above)
+    changed(replace(forged, groups=(below, forged.groups[2])), 1, level=1).check(own)
     with pytest.raises(ProtocolError, match="impossible group"):
-        changed(told[own], 2, origins=origins).check(own)
+        forged.check(own)
 
 
 def rows(assignment: Assignment) -> list[Any]:

@@ -809,6 +809,7 @@ def test_a_round_must_begin_in_time(scene: Scene, what: str) -> None:
     session = scene.peer.session
     if what == "status":
         scene.say(Kind.STATUS, 2, 6)
+        scene.say(Kind.STATUS, 1, 6)
     scene.stage.wait(13.0)
     if what == "silence":
         scene.stage.mute.add(scene.server.key)
