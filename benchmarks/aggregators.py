@@ -56,6 +56,7 @@ from benchmarks.peer_libraries import LIBRARIES, Peer, installed  # noqa: E402
 from experiments.config import RunConfig  # noqa: E402
 from experiments.environment import describe, on_this_machine  # noqa: E402
 from tools.errors import UserError, one_line  # noqa: E402
+from tools.program import exit_status  # noqa: E402
 
 TURN_S, MOST_CALLS = 0.01, 100
 SLOW_S, SLOW_ROUNDS = 2.0, 3
@@ -306,11 +307,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except UserError as error:
-        print(f"benchmarks/aggregators.py: {one_line(error)}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        print("benchmarks/aggregators.py: interrupted", file=sys.stderr)
-        sys.exit(130)
+    sys.exit(exit_status("benchmarks/aggregators.py", main))

@@ -52,7 +52,8 @@ from experiments.network_simulation import NetworkSimulation  # noqa: E402
 from experiments.phases import PhaseClock  # noqa: E402
 from experiments.run import load_data  # noqa: E402
 from experiments.simulation import make_model  # noqa: E402
-from tools.errors import UserError, one_line  # noqa: E402
+from tools.errors import one_line  # noqa: E402
+from tools.program import exit_status  # noqa: E402
 
 SEED = 1
 USUAL = {"rounds": 11, "steps": 10, "sizes": [(20, 3)], "nodes": [16, 64, 256, 1024]}
@@ -404,11 +405,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except UserError as error:
-        print(f"benchmarks/decentralised.py: {one_line(error)}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        print("benchmarks/decentralised.py: interrupted", file=sys.stderr)
-        sys.exit(130)
+    sys.exit(exit_status("benchmarks/decentralised.py", main))

@@ -22,7 +22,7 @@ sys.path.insert(0, str(ROOT))
 from benchmarks.cells import MNIST_CELL  # noqa: E402  after the path
 from experiments.config import RunConfig  # noqa: E402
 from experiments.environment import describe, on_this_machine  # noqa: E402
-from tools.errors import UserError  # noqa: E402
+from tools.program import exit_status  # noqa: E402
 
 LEAST_ALLOWED, STANDARD_ERRORS = 0.01, 3.4
 FIRST_SEEDS, MORE_SEEDS = range(1, 6), range(6, 16)
@@ -104,7 +104,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except UserError as error:
-        sys.exit(f"benchmarks/faithful.py: {error}")
+    sys.exit(exit_status("benchmarks/faithful.py", main))

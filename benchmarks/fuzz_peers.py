@@ -56,6 +56,7 @@ from peers.secure_aggregation.peer import Peer  # noqa: E402
 from peers.secure_aggregation.profiles import AverageAdditiveSharingModelProfile  # noqa: E402
 from peers.secure_aggregation.scheduler import Scheduler  # noqa: E402
 from peers.secure_aggregation.settings import Settings  # noqa: E402
+from tools.program import exit_status  # noqa: E402
 
 PEERS, TARGET = 12, 9
 CHUNK_BYTES = 1024
@@ -457,4 +458,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_status("benchmarks/fuzz_peers.py", main))

@@ -30,7 +30,7 @@ from experiments.config import RunConfig  # noqa: E402
 from experiments.environment import describe, on_this_machine, settings  # noqa: E402
 from experiments.run import load_data  # noqa: E402
 from experiments.server import ServerSimulation  # noqa: E402
-from tools.errors import UserError  # noqa: E402
+from tools.program import exit_status  # noqa: E402
 
 MNIST_PARAMETERS = 79_510
 CELLS: dict[str, tuple[dict[str, Any], type[PlainLoop]]] = {
@@ -189,7 +189,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except UserError as error:
-        sys.exit(f"benchmarks/run.py: {error}")
+    sys.exit(exit_status("benchmarks/run.py", main))

@@ -29,6 +29,7 @@ from benchmarks.secure_peer import PHASES, SHAPES, model  # noqa: E402  after th
 from peers.keys import create_keys  # noqa: E402
 from peers.secure_aggregation import AverageAdditiveSharingModelProfile, SchedulingServer  # noqa: E402
 from peers.secure_aggregation.profiles import AverageTorchAdditiveSharingModelProfile  # noqa: E402
+from tools.program import exit_status  # noqa: E402
 
 DIGITS, GROUP, ACTORS = 6, 3, 2
 
@@ -163,4 +164,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_status("benchmarks/secure_aggregation.py", main))

@@ -22,6 +22,7 @@ sys.path.insert(0, str(ROOT))
 
 from peers.secure_aggregation import AggregationError, PrivacyPreservingAggregator  # noqa: E402  after the path
 from peers.secure_aggregation.attempt import Attempt  # noqa: E402
+from tools.program import exit_status  # noqa: E402
 
 SHAPES = {
     "conv.weight": (20, 1, 5, 5),
@@ -153,4 +154,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_status("benchmarks/secure_peer.py", main))

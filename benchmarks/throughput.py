@@ -28,12 +28,12 @@ from experiments.config import RunConfig  # noqa: E402
 from experiments.engines.local import LocalEngine, choose_slots  # noqa: E402
 from experiments.environment import describe, on_this_machine  # noqa: E402
 from experiments.grids import grids  # noqa: E402
-from experiments.interruption import Interruption  # noqa: E402
 from experiments.locks import Locks  # noqa: E402
 from experiments.overview import Overview  # noqa: E402
 from experiments.plan import plan  # noqa: E402
 from experiments.reproduction import Reproduction, place  # noqa: E402
-from tools.errors import UserError  # noqa: E402
+from tools.interruption import Interruption  # noqa: E402
+from tools.program import exit_status  # noqa: E402
 
 OWN = ("gradients", "data", "momentum", "attack", "rule", "metrics", "update", "evaluation")
 """Phases of a run that are its training and evaluation."""
@@ -153,7 +153,4 @@ def report(kind: str, result: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except UserError as error:
-        sys.exit(f"benchmarks/throughput.py: {error}")
+    sys.exit(exit_status("benchmarks/throughput.py", main))

@@ -13,13 +13,13 @@ from experiments.engines import Engine
 from experiments.engines.local import LocalEngine, choose_slots
 from experiments.engines.ray import RayEngine
 from experiments.grids import Grid, find, grids
-from experiments.interruption import Interrupted, Interruption
 from experiments.locks import Locks
 from experiments.overview import Overview
 from experiments.plan import Action, Planned, plan
 from experiments.reproduction import Reproduction, place
 from tools.console import warnings_as_lines
 from tools.errors import UserError
+from tools.interruption import Interrupted, Interruption
 
 MOST_SEEDS = 100_000
 

@@ -4,8 +4,8 @@ import code
 import signal
 
 from experiments.config import RunConfig
-from experiments.interruption import Interruption
 from experiments.simulation import Simulation
+from tools.interruption import Interruption
 
 BANNER = (
     "step {step}: Python, with simulation, model and config. Ctrl-D goes on, stop() ends the run after a checkpoint."

@@ -9,11 +9,11 @@ from pathlib import Path
 from experiments.checkpoints import find_checkpoints
 from experiments.config import RunConfig
 from experiments.engines import Ended, Engine, Outcome, Progress, Task
-from experiments.interruption import Interruption
 from experiments.locks import BEAT_EVERY_S, Locks
 from experiments.overview import Overview
 from experiments.plan import Action, Planned, plan
 from experiments.results import UnwritableError, read_accuracies, set_failed, unwritable
+from tools.interruption import Interruption
 
 WAIT_S = 0.2
 ASK_AGAIN_S = 2.0

@@ -24,7 +24,6 @@ from experiments.config import SECTIONS, RunConfig
 from experiments.datasets import Data
 from experiments.environment import choose_seed, describe, on_this_machine, settings
 from experiments.event_files import EventFiles, check_tensorboard
-from experiments.interruption import Interrupted, Interruption
 from experiments.network_simulation import NetworkSimulation
 from experiments.prompt import ask
 from experiments.results import ResultDirectory, unwritable
@@ -33,6 +32,7 @@ from experiments.shards import write_partition
 from experiments.simulation import Simulation
 from tools.console import Console, duration, make_tree
 from tools.errors import UserError, one_line
+from tools.interruption import Interrupted, Interruption
 
 FLUSH_INTERVAL_S = 0.5
 TOO_LARGE = ("allocate memory", "out of memory", "Storage size calculation overflowed")  # how torch says so

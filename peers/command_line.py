@@ -41,6 +41,24 @@ FLAGS = {
     "max_weight": "--max-weight",
 }
 """What numbers of the library are called here."""
+DEMO = {
+    "total": (int, "N", "peers"),
+    "epochs": (int, "N", "of each peer"),
+    "client_start_port": (int, "N", "where the first peer listens"),
+    "client_port_dif": (int, "N", "from one peer's port to the next one's"),
+    "server_port": (int, "N", "where the server listens"),
+    "server_target_size": (int, "N", "peers that begin a round (default: all)"),
+    "server_group_size": (int, "N", "about how many peers a group has"),
+    "server_num_actors": (int, "N", "peers of a group who hold the shares of its sum"),
+    "data_skip": (int, "N", "use every N-th sample, to train and to test (default 1 for digits, 25 for others)"),
+    "dataset": (str, "NAME", "as of attack.py: digits, mnist …"),
+    "data_directory": (str, "PATH", "folder of all datasets, in torchvision's layout"),
+    "benchmark_server_port": (int, "N", "where measurements are collected from peers"),
+    "keys_directory": (str, "PATH", "use keys of this folder, and keep them (default: fresh ones)"),
+    "timeout": (float, "S", "seconds until a silent peer is lost, and the others go on"),
+    "seed": (int, "N", "of the training"),
+}
+"""Settings of the demo that have a value: of what type, what stands for it in the help, and what the help says."""
 FIRST_WORDS = {"port": "--port", "address": "--host", "combine": "--combine"}
 """What else its errors begin with."""
 
@@ -143,73 +161,14 @@ def _add_demo(commands: Any) -> None:
         "its\nown; after each epoch all average their networks, and nobody sees another's.",
     )
     default = DemoSettings()
-    option = demo.add_argument
-    option("--total", type=int, default=default.total, metavar="N", help=f"peers (default {default.total})")
-    option("--epochs", type=int, default=default.epochs, metavar="N", help=f"of each peer (default {default.epochs})")
-    option(
-        "--client-start-port",
-        type=int,
-        default=default.client_start_port,
-        metavar="N",
-        help=f"where the first peer listens (default {default.client_start_port})",
+    for name, (kind, metavar, text) in DEMO.items():
+        value = getattr(default, name)
+        shown = "" if value is None else f" (default {value:g})" if kind is float else f" (default {value})"
+        demo.add_argument("--" + name.replace("_", "-"), type=kind, default=value, metavar=metavar, help=text + shown)
+    demo.add_argument("--no-cuda", action="store_true", help="compute on the CPU even if there is a GPU")
+    demo.add_argument(
+        "--debug", action="store_true", help="write what server and peers count, and their errors, to stderr"
     )
-    option(
-        "--client-port-dif",
-        type=int,
-        default=default.client_port_dif,
-        metavar="N",
-        help=f"from one peer's port to the next one's (default {default.client_port_dif})",
-    )
-    option(
-        "--server-port",
-        type=int,
-        default=default.server_port,
-        metavar="N",
-        help=f"where the server listens (default {default.server_port})",
-    )
-    option("--server-target-size", type=int, metavar="N", help="peers that begin a round (default: all)")
-    option(
-        "--server-group-size",
-        type=int,
-        default=default.server_group_size,
-        metavar="N",
-        help=f"about how many peers a group has (default {default.server_group_size})",
-    )
-    option(
-        "--server-num-actors",
-        type=int,
-        default=default.server_num_actors,
-        metavar="N",
-        help=f"peers of a group who hold the shares of its sum (default {default.server_num_actors})",
-    )
-    option(
-        "--data-skip",
-        type=int,
-        metavar="N",
-        help="use every N-th sample, to train and to test (default 1 for digits, 25 for others)",
-    )
-    option(
-        "--dataset", default=default.dataset, metavar="NAME", help="as of attack.py: digits, mnist … (default digits)"
-    )
-    option("--data-directory", metavar="PATH", help="folder of all datasets, in torchvision's layout")
-    option("--no-cuda", action="store_true", help="compute on the CPU even if there is a GPU")
-    option(
-        "--benchmark-server-port",
-        type=int,
-        default=default.benchmark_server_port,
-        metavar="N",
-        help=f"where measurements are collected from peers (default {default.benchmark_server_port})",
-    )
-    option("--keys-directory", metavar="PATH", help="use keys of this folder, and keep them (default: fresh ones)")
-    option(
-        "--timeout",
-        type=float,
-        default=default.timeout,
-        metavar="S",
-        help=f"seconds until a silent peer is lost, and the others go on (default {default.timeout:g})",
-    )
-    option("--seed", type=int, default=default.seed, metavar="N", help=f"of the training (default {default.seed})")
-    option("--debug", action="store_true", help="write what server and peers count, and their errors, to stderr")
     demo.set_defaults(run=_run_demo)
 
 

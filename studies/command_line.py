@@ -12,7 +12,8 @@ from studies.partitions import plot_partition
 from studies.tables import FORMATS
 from tools.arguments import parse_pairs
 from tools.console import warnings_as_lines
-from tools.errors import UserError, one_line
+from tools.errors import UserError
+from tools.program import exit_status
 
 EXAMPLES = """examples:
   python3 study.py table results-data
@@ -107,22 +108,17 @@ def _add_partition(commands: Any) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Do what the command line says and return the exit status: 0, 2 for a user's error, 130 for Ctrl-C."""
-    for stream in (sys.stdout, sys.stderr):  # a terminal that lacks a character gets its number
-        stream.reconfigure(errors="backslashreplace")
-    arguments = make_parser().parse_args(argv)
-    try:
-        with warnings_as_lines("study.py"):
-            arguments.run(arguments)
-    except UserError as error:
-        print(f"study.py: {one_line(error)}", file=sys.stderr)
-        return 2
-    except BrokenPipeError:  # nobody reads on, as in `study.py table | head`
-        sys.stdout = None
+
+    def work() -> int:
+        arguments = make_parser().parse_args(argv)
+        try:
+            with warnings_as_lines("study.py"):
+                arguments.run(arguments)
+        except BrokenPipeError:  # nobody reads on, as in `study.py table | head`
+            sys.stdout = None
         return 0
-    except KeyboardInterrupt:
-        print("study.py: interrupted", file=sys.stderr)
-        return 130
-    return 0
+
+    return exit_status("study.py", work)
 
 
 def _table(arguments: argparse.Namespace) -> None:

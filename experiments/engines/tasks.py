@@ -7,11 +7,11 @@ from experiments.config import RunConfig
 from experiments.datasets import Data
 from experiments.engines import Outcome
 from experiments.environment import on_this_machine
-from experiments.interruption import Interrupted
 from experiments.results import BusyFolderError, UnwritableError
 from experiments.run import load_data, run
 from tools.console import Console
 from tools.errors import UserError, one_line
+from tools.interruption import Interrupted
 
 
 class DataCache:

@@ -4,9 +4,9 @@ import time
 from collections.abc import Callable, Mapping
 from typing import NoReturn
 
-from experiments.interruption import Interrupted, Interruption
 from peers.secure_aggregation.server import SchedulingServer
 from tools.console import Console
+from tools.interruption import Interrupted, Interruption
 
 LOOK_EVERY_S = 0.2
 NUISANCES_EVERY_S = 10.0

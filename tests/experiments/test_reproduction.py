@@ -12,12 +12,12 @@ import pytest
 
 from experiments.config import RunConfig
 from experiments.engines import Ended, Engine, Event, Outcome, Progress, Task
-from experiments.interruption import Interruption
 from experiments.locks import Locks
 from experiments.overview import Overview
 from experiments.plan import plan
 from experiments.reproduction import Reproduction
 from experiments.results import UnwritableError
+from tools.interruption import Interruption
 
 CONFIG = RunConfig(nb_steps=2, evaluation_delta=2, threads=1, device="cpu")
 

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import zmq
 
-from experiments.interruption import Interrupted, Interruption
 from peers.keys import create_several, own_names, read_certificate, read_identity
 from peers.secure_aggregation.demo.child import Child
 from peers.secure_aggregation.demo.measurements import Collector, Measurement
 from peers.secure_aggregation.demo.process import COLLECTOR_NAME, HOST, SERVER_NAME, Job
 from peers.secure_aggregation.demo.settings import DemoSettings
 from peers.secure_aggregation.demo.view import DemoView
+from tools.interruption import Interrupted, Interruption
 
 CLIP = 1_000
 LOOK_EVERY_MS = 100

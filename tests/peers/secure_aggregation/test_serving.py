@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-from experiments.interruption import Interrupted
 from peers.secure_aggregation import serving
 from peers.secure_aggregation.serving import events, nuisances, serve
 from tools.console import Console
+from tools.interruption import Interrupted
 
 QUIET = {"rounds": 0, "repeats": 0, "peers": 0, "refused": 0}
 
