@@ -38,6 +38,7 @@ class Known:
         session: in which it talks to other peers; a new one is a new process.
         channel: in which it talks to the server.
         layout: of the model that it wants to have averaged; None: it does not.
+        was_left: whether it has been in a round of all that were left.
     """
 
     session: int
@@ -47,6 +48,7 @@ class Known:
     wish: int = 0
     layout: Layout | None = None
     signed_up_s: float = 0.0
+    was_left: bool = False
     moved: int = 0
     waits_for: tuple[bytes, ...] = ()
 
@@ -304,15 +306,20 @@ class Scheduler(Endpoint):
             chosen = self._agreeing(waiting)
             if len(chosen) >= self.target_size:
                 self._begin_round(chosen[: self.target_size])
-        elif self._is_rest(len(waiting)):
+        elif self._is_rest(waiting):
             chosen = self._agreeing(waiting)
             if len(chosen) >= self.min_size:
                 self._begin_round(chosen)
 
-    def _is_rest(self, waiting: int) -> bool:
-        """Return whether those who wait are all that are left of earlier rounds, and enough."""
+    def _is_rest(self, waiting: Sequence[bytes]) -> bool:
+        """Return whether those who wait are enough, and all that are left of earlier rounds.
+
+        Others may be about to come back, and are waited for once: for `timeout_s` without anybody new.
+        """
+        if not self._has_begun or not self.min_size <= len(waiting) == len(self.known):
+            return False
         came_s = self.now_s - self._joined_s
-        return self._has_begun and self.min_size <= waiting == len(self.known) and came_s > self.settings.timeout_s
+        return came_s > self.settings.timeout_s or all(self.known[peer].was_left for peer in waiting)
 
     def _agreeing(self, waiting: Sequence[bytes]) -> list[bytes]:
         """Return those with the most common kind of model, and refuse the others."""
@@ -334,6 +341,7 @@ class Scheduler(Endpoint):
         self.round = Round(secrets.token_bytes(ROUND_BYTES), layout, members, wishes, sessions, self._draw(members))
         for member in members:
             self.known[member].layout = None
+            self.known[member].was_left = len(members) < self.target_size
         self._assign()
 
     def _draw(self, members: Sequence[bytes]) -> Tree:

@@ -210,8 +210,8 @@ def test_survivors_of_a_crash_average_again() -> None:
     for moment in moments(SHAPES["6"], 40):
         simulation = disturbed(SHAPES["6"], moment, lambda simulation: simulation.crash(2))
         simulation.finish(SOON_S)
-        for _ in range(2):
-            simulation.round(within_s=2 * TIMEOUT_S)
+        for within_s in (2 * TIMEOUT_S, 1.0):  # once it is noticed that one is gone, and does not come back
+            simulation.round(within_s=within_s)
             assert simulation.outcome() == {0, 1, 3, 4, 5}
         simulation.start(2)
         simulation.round(within_s=1.0)

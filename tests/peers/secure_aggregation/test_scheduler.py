@@ -356,32 +356,62 @@ def test_who_wishes_again_has_the_result(hall: Hall) -> None:
     assert hall.told(hall.peers[0])[0].round != hall.told(hall.peers[0])[1].round
 
 
-def test_those_left_of_earlier_rounds_begin_after_a_while(hall: Hall) -> None:
+def test_without_an_earlier_round_nobody_is_left(hall: Hall) -> None:
     hall.hello()
     hall.sign_up(*hall.peers[:3])
     hall.lose(*hall.peers[3:])
     hall.wait(2 * TIMEOUT_S)
-    assert hall.server.round is None  # there has been no round yet
-    hall.hello(*hall.peers[3:])
-    hall.lively = list(hall.peers)
-    hall.sign_up(*hall.peers[3:])
+    assert hall.server.round is None
+
+
+def test_those_left_of_earlier_rounds_wait_for_others_once(hall: Hall) -> None:
+    hall.begin()
     for peer in hall.peers:
         hall.answer(peer, Kind.DONE)
-    hall.lose(*hall.peers[4:])
-    hall.sign_up(*hall.peers[:3])
+    hall.lose(hall.peers[5])
+    hall.sign_up(*hall.peers[:4])
     hall.wait(2 * TIMEOUT_S)
     assert hall.server.round is None  # one that is there may still come
-    hall.sign_up(hall.peers[3])
+    hall.sign_up(hall.peers[4])
     hall.wait(TIMEOUT_S - 0.5)
     assert hall.server.round is None
     hall.wait(1.0)
-    assert hall.server.round.members == [peer.key for peer in hall.peers[:4]]
-    for peer in hall.peers[:4]:
+    assert hall.server.round.members == [peer.key for peer in hall.peers[:5]]
+    for peer in hall.peers[:5]:
         hall.answer(peer, Kind.DONE)
-    hall.lose(*hall.peers[2:4])
+    hall.lose(hall.peers[4])
+    hall.sign_up(*hall.peers[:3])
+    assert hall.server.round is None
+    hall.sign_up(hall.peers[3])
+    assert len(hall.server.round.members) == 4  # at once
+
+
+def test_those_left_wait_for_others_again_when_somebody_comes_back(hall: Hall) -> None:
+    hall.begin()
+    for peer in hall.peers:
+        hall.answer(peer, Kind.DONE)
+    hall.lose(*hall.peers[3:])
+    hall.sign_up(*hall.peers[:3])
+    hall.wait(TIMEOUT_S + 0.5)
+    for peer in hall.peers[:3]:
+        hall.answer(peer, Kind.DONE)
+    hall.hello(hall.peers[3])
+    hall.lively.append(hall.peers[3])
+    hall.sign_up(*hall.peers[:4])
+    hall.wait(TIMEOUT_S - 0.5)
+    assert hall.server.round is None
+    hall.wait(1.0)
+    assert len(hall.server.round.members) == 4
+
+
+def test_those_left_may_not_be_too_few(hall: Hall) -> None:
+    hall.begin()
+    for peer in hall.peers:
+        hall.answer(peer, Kind.DONE)
+    hall.lose(*hall.peers[2:])
     hall.sign_up(*hall.peers[:2])
     hall.wait(2 * TIMEOUT_S)
-    assert hall.server.round is None  # fewer than min_size
+    assert hall.server.round is None
 
 
 def test_those_left_after_a_round_that_failed_begin_too(hall: Hall) -> None:
