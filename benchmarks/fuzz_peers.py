@@ -188,7 +188,7 @@ class World:
             self.report.outcomes[(endpoint.wish.error or "an average")[:80]] += 1
         if endpoint.wish is None or endpoint.wish.is_over:
             model = {"w": np.full((20, 20), self.rng.uniform(-1, 1), np.float32), "n": np.int64(self.rng.randrange(9))}
-            endpoint.begin(self.profile.prepare(model), self.now_s, WAIT_S)
+            endpoint.begin(self.profile.prepare(model), endpoint.settings, self.now_s, WAIT_S)
 
     def deliver(self, sender: bytes, receiver: bytes, frames: list[bytes]) -> None:
         """Give a chunk to its receiver."""

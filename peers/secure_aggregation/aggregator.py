@@ -119,11 +119,12 @@ class PrivacyPreservingAggregator:
             raise UserError(f"{self.address}: expected one aggregation at a time, got another one")
         try:
             peer, node = self._peer, self._node
-            profile = peer.settings.profile
+            settings = peer.settings  # others may come while the model is prepared
+            profile = settings.profile
             plain = type(weight) is int and weight == 1  # profiles without weights need not know of them
             prepared = profile.prepare(state_dict) if plain else profile.prepare(state_dict, weight)
             wishes = []
-            node.do(lambda now_s: wishes.append(peer.begin(prepared, now_s, self.wait_s)))
+            node.do(lambda now_s: wishes.append(peer.begin(prepared, settings, now_s, self.wait_s)))
             node.wait(lambda: bool(wishes) and wishes[0].is_over)
             wish = wishes[0]
             if wish.error is not None:

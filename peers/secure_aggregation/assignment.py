@@ -67,6 +67,8 @@ class Assignment:
                 or (level == 0 and len(members) < LEAST_GROUP)
             ):
                 raise ProtocolError("impossible group")
+        if self.n < len(self.contacts):
+            raise ProtocolError("impossible group")
         last = self.groups[-1]
         if own_key in last.actors and not last.is_root:
             raise ProtocolError("impossible group")

@@ -27,6 +27,8 @@ MOST_TEXT = 1024
 MOST_PEERS = 1 << 16
 MOST_ENTRIES = 1 << 16
 MOST_AXES = 16
+LONGEST_PREFIX = 5  # of msgpack: what a value is, and how long
+MOST_BYTES_OF_CHARACTER = 4
 NO_ROUND = bytes(ROUND_BYTES)
 
 
@@ -105,6 +107,10 @@ class Bytes(NamedTuple):
     length: int
     exact: bool = True
 
+    @property
+    def most_bytes(self) -> int:
+        return LONGEST_PREFIX + self.length
+
     def check(self, value: Any) -> bool:
         return type(value) is bytes and (len(value) == self.length if self.exact else len(value) <= self.length)
 
@@ -114,6 +120,10 @@ class Text(NamedTuple):
 
     most: int = MOST_TEXT
 
+    @property
+    def most_bytes(self) -> int:
+        return LONGEST_PREFIX + MOST_BYTES_OF_CHARACTER * self.most
+
     def check(self, value: Any) -> bool:
         return type(value) is str and len(value) <= self.most
 
@@ -122,6 +132,7 @@ class Whole(NamedTuple):
     """A whole number from 0 to below a bound."""
 
     below: int
+    most_bytes = 9
 
     def check(self, value: Any) -> bool:
         return type(value) is int and 0 <= value < self.below
@@ -129,6 +140,8 @@ class Whole(NamedTuple):
 
 class Flag(NamedTuple):
     """A truth value."""
+
+    most_bytes = 1
 
     def check(self, value: Any) -> bool:
         return type(value) is bool
@@ -140,6 +153,10 @@ class Listing(NamedTuple):
     of: Any
     most: int
 
+    @property
+    def most_bytes(self) -> int:
+        return LONGEST_PREFIX + self.most * self.of.most_bytes
+
     def check(self, value: Any) -> bool:
         return type(value) is list and len(value) <= self.most and all(self.of.check(item) for item in value)
 
@@ -148,6 +165,10 @@ class Row(NamedTuple):
     """Fields in their order."""
 
     fields: tuple[Any, ...]
+
+    @property
+    def most_bytes(self) -> int:
+        return LONGEST_PREFIX + sum(field.most_bytes for field in self.fields)
 
     def check(self, value: Any) -> bool:
         return (
@@ -199,6 +220,7 @@ BODIES: dict[Kind, Row] = {
     Kind.SERVE: Row((PEER,)),
     Kind.BYE: Row(()),
 }
+MOST_BYTES = {kind: min(body.most_bytes, MOST_CONTROL_BYTES) for kind, body in BODIES.items()}
 ASSIGNMENT = Row(
     (
         Bytes(ROUND_BYTES),
@@ -300,6 +322,8 @@ def decode_chunk(frames: Sequence[Any]) -> tuple[Header, memoryview]:
         if len(part) or header.length:
             raise ProtocolError("wrong length")
         return header, part
+    if header.length > MOST_BYTES.get(header.kind, MOST_BODY_BYTES):
+        raise ProtocolError("too long")
     if header.chunks != number_of_chunks(header.length) or header.chunk >= header.chunks:
         raise ProtocolError("wrong number of chunks")
     if len(part) != min(CHUNK_BYTES, header.length - header.chunk * CHUNK_BYTES):
@@ -325,4 +349,4 @@ def decode_body(kind: Kind, body: bytes | bytearray) -> Any:
     Raises:
         ProtocolError: not the schema of that kind.
     """
-    return body if kind in TENSORS else unpack(BODIES[kind], body)
+    return body if kind in TENSORS else unpack(BODIES[kind], body, MOST_BYTES[kind])

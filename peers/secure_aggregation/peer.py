@@ -12,9 +12,7 @@ from peers.secure_aggregation.channel import is_past
 from peers.secure_aggregation.endpoint import Endpoint
 from peers.secure_aggregation.layout import Layout
 from peers.secure_aggregation.messages import (
-    MOST_CONTROL_BYTES,
     NO_ROUND,
-    TENSORS,
     Header,
     Kind,
     Message,
@@ -29,7 +27,6 @@ FROM_SERVER = frozenset(
 )
 NOT_REPEATED = frozenset({Kind.HELLO, Kind.BEAT, Kind.SIGN_UP})
 """What is not told again when a peer says hello again: it follows from the server's answer."""
-MOST_WORD_BYTES = 64  # of what peers tell each other, but for tensors
 MOST_EARLY = 4096
 REMEMBERED_RESULTS = 2
 REMEMBERED_ROUNDS = 64
@@ -48,16 +45,16 @@ class Wish:
     """A model that waits to be averaged.
 
     Attributes:
+        settings: of the server, under which the model was prepared.
         deadline_s: until when a round must have begun.
-        settings: under which the model was prepared.
         packed: the average's bytes, once there is one.
         error: why there will be none.
     """
 
     number: int
     prepared: Prepared
+    settings: Settings
     deadline_s: float
-    settings: Settings | None
     began_s: float | None = None
     ended_s: float | None = None
     packed: bytes | None = None
@@ -127,11 +124,15 @@ class Peer(Endpoint):
         self._heard_s = self.now_s
         self._hello()
 
-    def begin(self, prepared: Prepared, now_s: float, wait_s: float) -> Wish:
-        """Wish for the average of a model and those of others; a round must begin within `wait_s`."""
+    def begin(self, prepared: Prepared, settings: Settings, now_s: float, wait_s: float) -> Wish:
+        """Wish for the average of a model and those of others; a round must begin within `wait_s`.
+
+        Args:
+            settings: of the server, under which the model was prepared.
+        """
         self.set_clock(now_s)
         self._wishes += 1
-        self.wish = Wish(self._wishes, prepared, self.now_s + wait_s, self.settings)
+        self.wish = Wish(self._wishes, prepared, settings, self.now_s + wait_s)
         self.signed_up_peers = None
         self._sign_up()
         return self.wish
@@ -167,13 +168,9 @@ class Peer(Endpoint):
         if sender == self.server.key:
             if header.kind not in FROM_SERVER:
                 raise ProtocolError("wrong kind")
-            if header.length > MOST_CONTROL_BYTES:
-                raise ProtocolError("too long")
             return
         if header.kind in FROM_SERVER:
             raise ProtocolError("wrong sender")
-        if header.kind not in TENSORS and header.length > MOST_WORD_BYTES:
-            raise ProtocolError("too long")
         if header.kind == Kind.CONFIRM and self._is_early(header):
             return
         if header.round in self._results:
@@ -263,7 +260,7 @@ class Peer(Endpoint):
         self.signed_up_peers = max(self.signed_up_peers or (0, 0), tuple(message.body))
 
     def _on_refuse(self, message: Message) -> None:
-        self._fail(message.body[0])
+        self._fail(_printable(message.body[0]))
 
     def _on_assign(self, message: Message) -> None:
         data, signature = message.body
@@ -349,7 +346,7 @@ class Peer(Endpoint):
     def _on_fail(self, message: Message) -> None:
         if self._concerns(message):
             self._remember(message.round, LAST_ATTEMPT)
-            self._fail(message.body[0])
+            self._fail(_printable(message.body[0]))
 
     def _on_expect(self, message: Message) -> None:
         key, session, address = message.body[0]
@@ -430,8 +427,6 @@ class Peer(Endpoint):
     def _sign_up(self) -> None:
         if self.settings is None or not self._is_waiting():
             return
-        if self.wish.settings is None:
-            self.wish.settings = self.settings
         if self.refusal is not None:
             self._fail(self.refusal)
         elif self.wish.settings.digest != self.settings.digest:
@@ -510,3 +505,8 @@ class Peer(Endpoint):
             incoming.forget(old)
         self._remember(round_id, attempt - 1)
         self.attempt = None
+
+
+def _printable(text: str) -> str:
+    """Return what others say as something that does nothing to a terminal."""
+    return "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in text)

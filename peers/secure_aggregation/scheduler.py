@@ -18,7 +18,7 @@ from peers.secure_aggregation.blame import culprits
 from peers.secure_aggregation.channel import is_past
 from peers.secure_aggregation.endpoint import Endpoint
 from peers.secure_aggregation.layout import Layout
-from peers.secure_aggregation.messages import MOST_CONTROL_BYTES, ROUND_BYTES, Header, Kind, Message, ProtocolError
+from peers.secure_aggregation.messages import ROUND_BYTES, Header, Kind, Message, ProtocolError
 from peers.secure_aggregation.round import Round, State
 from peers.secure_aggregation.settings import Settings
 from peers.secure_aggregation.tree import Tree, draw_tree
@@ -98,8 +98,6 @@ class Scheduler(Endpoint):
     def check_session(self, sender: bytes, header: Header) -> None:
         if header.kind not in TO_SERVER:
             raise ProtocolError("wrong kind")
-        if header.length > MOST_CONTROL_BYTES:
-            raise ProtocolError("too long")
         known = self.known.get(sender)
         if known is not None and is_past(header.session, known.channel):
             raise ProtocolError("wrong session")

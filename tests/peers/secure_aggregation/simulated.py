@@ -253,7 +253,7 @@ class Simulation:
         """Let a peer ask for an average."""
         self.models[number] = self.model(number) if model is None else model
         prepared = self.profile.prepare(self.models[number].arrays(), self.models[number].weight)
-        self.wishes[number] = self.peer(number).begin(prepared, self.now_s, wait_s)
+        self.wishes[number] = self.peer(number).begin(prepared, self.settings, self.now_s, wait_s)
         self._flush(self._processes[number])
         return self.wishes[number]
 

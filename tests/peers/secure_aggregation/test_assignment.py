@@ -134,6 +134,7 @@ FORGERIES: dict[str, Forgery] = {
     "a pair": lambda a, own: changed(a, 0, members=a.groups[0].actors),
     "a single actor above": lambda a, own: changed(a, 1, actors=a.groups[1].actors[:1]),
     "an actor of a group with nothing above": lambda a, own: replace(a, groups=a.groups[:1]),
+    "more members than peers": lambda a, own: replace(a, n=len(a.contacts) - 1),
     "a root below": lambda a, own: changed(a, 0, is_root=True),
     "columns below": lambda a, own: changed(a, 0, origins=tuple((i, 0) for i, _ in enumerate(a.groups[0].members))),
 }
@@ -144,6 +145,7 @@ def test_groups_that_hide_nothing_or_are_no_part_of_a_tree_are_refused(forgery: 
     told = assignments(9)
     own = actor_on_top(told)
     told[own].check(own)
+    replace(told[own], n=len(told[own].contacts)).check(own)
     with pytest.raises(ProtocolError, match="impossible group"):
         forgery(told[own], own).check(own)
 

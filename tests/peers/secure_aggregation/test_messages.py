@@ -13,7 +13,9 @@ from peers.secure_aggregation.messages import (
     BODIES,
     CHUNK_BYTES,
     HEADER,
+    LAYOUT,
     MOST_BODY_BYTES,
+    MOST_BYTES,
     MOST_CONTROL_BYTES,
     MOST_ENTRIES,
     MOST_HEADER_BYTES,
@@ -21,6 +23,7 @@ from peers.secure_aggregation.messages import (
     MOST_SETTINGS,
     TENSORS,
     UNACKNOWLEDGED,
+    WORD,
     Bytes,
     Flag,
     Header,
@@ -163,6 +166,7 @@ def test_bodies_that_are_not_of_their_schema_are_not_encoded() -> None:
 def test_any_header_comes_back(
     kind: Kind, key: bytes, attempt: int, group: int, session: int, sequence: int, length: int, data: Any
 ) -> None:
+    length = min(length, MOST_BYTES.get(kind, length))
     chunks = number_of_chunks(length)
     chunk = data.draw(st.integers(0, chunks - 1))
     header = Header(kind, key[::-1], attempt, group, key, session, sequence, chunk, chunks, length)
@@ -282,9 +286,53 @@ def test_lengths_of_bodies_and_headers_are_limited() -> None:
     assert len(largest) == MOST_CONTROL_BYTES
     assert unpack(schema, largest) == [bytes(MOST_CONTROL_BYTES - 6)]
     drop("too long", unpack, schema, largest + b"\0")
-    drop("too long", decode_body, Kind.FAIL, bytes(MOST_CONTROL_BYTES + 1))
+    drop("too long", decode_body, Kind.FAIL, bytes(MOST_BYTES[Kind.FAIL] + 1))
     drop("too long", decode_chunk, [bytes(MOST_HEADER_BYTES + 1), b""])
     drop("wrong schema", decode_chunk, [bytes(MOST_HEADER_BYTES), b""])
+
+
+def longest(field: Any) -> Any:
+    """Return the value of a schema that takes most bytes."""
+    match field:
+        case Bytes(length, _):
+            return bytes(length)
+        case Text(most):
+            return "\U0001f600" * most
+        case Whole(below):
+            return below - 1
+        case Flag():
+            return True
+        case Listing(of, most):
+            return [longest(of)] * most
+        case Row(fields):
+            return list(map(longest, fields))
+    raise AssertionError(field)
+
+
+@pytest.mark.parametrize("kind", BODIES)
+def test_bodies_have_room_for_all_of_their_schema_and_little_else(kind: Kind) -> None:
+    schema = Row(tuple(each._replace(most=20) if isinstance(each, Listing) else each for each in BODIES[kind].fields))
+    if kind == Kind.SIGN_UP:
+        schema = Row((WORD, Listing(LAYOUT.of, 20)))
+    size = len(pack(longest(schema)))
+    assert size <= schema.most_bytes <= 1.5 * size + 10
+    assert MOST_BYTES[kind] == min(BODIES[kind].most_bytes, MOST_CONTROL_BYTES)
+
+
+def chunk_of(kind: Kind, length: int) -> list[bytes]:
+    header = Header(kind, A, 0, 0, B, 0, 0, 0, number_of_chunks(length), length)
+    return [encode_header(header), bytes(min(length, CHUNK_BYTES))]
+
+
+@pytest.mark.parametrize("kind", BODIES)
+def test_the_length_of_a_body_is_limited_by_its_schema_before_it_is_there(kind: Kind) -> None:
+    decode_chunk(chunk_of(kind, MOST_BYTES[kind]))
+    drop("too long", decode_chunk, chunk_of(kind, MOST_BYTES[kind] + 1))
+
+
+@pytest.mark.parametrize("kind", TENSORS)
+def test_tensors_are_as_long_as_they_are(kind: Kind) -> None:
+    decode_chunk(chunk_of(kind, 100 * MOST_CONTROL_BYTES))
 
 
 # Not the shortest form
@@ -359,7 +407,7 @@ HUGE = struct.pack(">I", 2**32 - 1)
 def test_no_memory_is_taken_for_what_is_only_claimed(kind: Kind, attack: bytes) -> None:
     tracemalloc.start()
     try:
-        drop("wrong schema", decode_body, kind, attack)
+        drop("wrong schema" if len(attack) <= MOST_BYTES[kind] else "too long", decode_body, kind, attack)
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -381,7 +429,7 @@ def test_a_body_full_of_small_lists_stops_at_the_first() -> None:
 
 
 def chunk(**changes: Any) -> list[bytes]:
-    header = Header(Kind.BYE, A, 0, 0, B, 1, 2, 0, 1, 1)._replace(**changes)
+    header = Header(Kind.SHARE, A, 0, 0, B, 1, 2, 0, 1, 1)._replace(**changes)
     return [encode_header(header), bytes(1)]
 
 

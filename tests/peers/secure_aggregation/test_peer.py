@@ -9,7 +9,7 @@ from peers.secure_aggregation import channel, messages
 from peers.secure_aggregation import peer as peer_module
 from peers.secure_aggregation.assignment import CONTEXT, Assignment, Contact
 from peers.secure_aggregation.combining import Combination
-from peers.secure_aggregation.messages import NO_ROUND, Header, Kind, encode_header
+from peers.secure_aggregation.messages import NO_ROUND, Kind
 from peers.secure_aggregation.peer import Peer, Wish
 from peers.secure_aggregation.profiles import AverageAdditiveSharingModelProfile
 from peers.secure_aggregation.settings import Settings
@@ -49,7 +49,7 @@ class Scene:
         self.server.heard.clear()
 
     def wish(self, wait_s: float = 100.0) -> Wish:
-        wish = self.peer.begin(MODEL, self.stage.now_s, wait_s)
+        wish = self.peer.begin(MODEL, self.settings, self.stage.now_s, wait_s)
         self.stage.talk()
         self.server.heard.clear()
         return wish
@@ -175,7 +175,7 @@ def test_other_peers_cannot_ask_who(scene: Scene) -> None:
 
 def test_a_wish_is_told_when_the_server_answers_and_again_when_it_has_forgotten(scene: Scene) -> None:
     scene.peer.start(0.0)
-    wish = scene.peer.begin(MODEL, 0.0, 100.0)
+    wish = scene.peer.begin(MODEL, SETTINGS, 0.0, 100.0)
     scene.stage.talk()
     assert not scene.server.of(Kind.SIGN_UP)
     for _ in range(2):
@@ -259,14 +259,6 @@ def test_what_a_server_never_says_is_dropped(scene: Scene) -> None:
             assert scene.stage.whisper(scene.server.key, kind, *values, **session) == "wrong kind", kind
     for kind in (Kind.SHARE, Kind.SEALED, Kind.RESULT):
         assert scene.stage.whisper(scene.server.key, kind, body=b"", **session) == "wrong kind"
-
-
-def test_control_messages_are_limited(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    scene.welcome()
-    monkeypatch.setattr(peer_module, "MOST_CONTROL_BYTES", 12)
-    session = {"session": scene.server.session(scene.own.key), "sequence": 50}
-    assert scene.stage.whisper(scene.server.key, Kind.REFUSE, "x" * 10, **session) is None
-    assert scene.stage.whisper(scene.server.key, Kind.REFUSE, "x" * 11, **session | {"sequence": 51}) == "too long"
 
 
 # Assignments
@@ -494,19 +486,6 @@ def test_messages_of_other_rounds_attempts_and_senders_are_dropped(scene: Scene)
     assert scene.stage.whisper(member, Kind.STATUS, 1, 2, **share) == "wrong sender"
     assert whisper(sender=member) is None
     assert whisper(sender=member) == "repeated"
-
-
-def test_control_messages_between_peers_are_short(scene: Scene) -> None:
-    assignment = scene.begin("root")
-    group = assignment.groups[0]
-    member = next(key for key in group.members if key != scene.own.key)
-    where = {"round": ROUND, "group": group.number, "session": assignment.contacts[member].session}
-    where |= {"attempt": 0, "sender": member, "sequence": 7, "chunk": 0, "chunks": 1}
-    for length, reason in ((65, "too long"), (64, "wrong schema")):
-        scene.peer.dropped.clear()
-        header = Header(kind=Kind.CONFIRM, length=length, **where)
-        scene.peer.receive(member, [encode_header(header), bytes(length)], scene.stage.now_s)
-        assert scene.peer.dropped == {reason: 1}
 
 
 def test_results_that_nobody_waits_for_are_acknowledged_so_that_their_senders_go_on(scene: Scene) -> None:
@@ -776,6 +755,15 @@ def test_what_the_server_says_ends_the_wish(scene: Scene) -> None:
     wish = scene.wish()
     scene.say(Kind.REFUSE, "entry 'w': other")
     assert wish.error == "entry 'w': other"
+
+
+def test_what_the_server_says_does_nothing_to_a_terminal(scene: Scene) -> None:
+    scene.begin()
+    scene.say(Kind.FAIL, "\x1b[2Jgone\nä", round=ROUND)
+    assert scene.peer.wish.error == "\ufffd[2Jgone\ufffdä"
+    wish = scene.wish()
+    scene.say(Kind.REFUSE, "entry 'w\x07'")
+    assert wish.error == "entry 'w\ufffd'"
 
 
 def test_errors_of_a_round_with_a_result_are_not_those_of_the_next(scene: Scene) -> None:
