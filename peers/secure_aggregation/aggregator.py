@@ -6,7 +6,8 @@ from typing import Any
 
 from peers.keys import read_certificate, read_identity
 from peers.secure_aggregation.node import Node, Permits, endpoint_of, split_address
-from peers.secure_aggregation.peer import AggregationError, Peer
+from peers.secure_aggregation.peer import Peer
+from peers.secure_aggregation.wish import AggregationError
 from tools.errors import UserError
 
 WAIT_S = 600.0

@@ -1,115 +1,53 @@
 """A peer: one round after another with one server; no socket, clock or thread."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from cryptography.exceptions import InvalidSignature
 
 from peers.keys import Certificate, Identity
 from peers.secure_aggregation.assignment import CONTEXT, Assignment, Contact, decode_assignment
 from peers.secure_aggregation.attempt import Attempt
-from peers.secure_aggregation.channel import is_past
-from peers.secure_aggregation.endpoint import Endpoint
-from peers.secure_aggregation.layout import Layout
-from peers.secure_aggregation.messages import (
-    NO_ROUND,
-    Header,
-    Kind,
-    Message,
-    ProtocolError,
-)
+from peers.secure_aggregation.client import Client
+from peers.secure_aggregation.messages import NO_ROUND, Header, Kind, Message, ProtocolError
 from peers.secure_aggregation.profiles import Prepared
-from peers.secure_aggregation.settings import Settings, read_settings
-from tools.errors import UserError
+from peers.secure_aggregation.settings import Settings
+from peers.secure_aggregation.wish import Wish
 
 FROM_SERVER = frozenset(
     {Kind.WELCOME, Kind.STATUS, Kind.REFUSE, Kind.ASSIGN, Kind.OPEN, Kind.ABORT, Kind.FAIL, Kind.EXPECT, Kind.SERVE}
 )
-NOT_REPEATED = frozenset({Kind.HELLO, Kind.BEAT, Kind.SIGN_UP})
-"""What is not told again when a peer says hello again: it follows from the server's answer."""
 MOST_EARLY = 4096
 REMEMBERED_RESULTS = 2
 REMEMBERED_ROUNDS = 64
 LAST_ATTEMPT = (1 << 31) - 1
-HELLO_PAUSE_S, LONGEST_HELLO_PAUSE_S = 0.5, 5.0
 PATIENCE_ALONE, LONGEST_PATIENCE = 2, 10
 """After how many `timeout_s` without progress a peer leaves a round: without a server, and with one."""
 
 
-class AggregationError(RuntimeError):
-    """An aggregation that came to nothing."""
-
-
-@dataclass
-class Wish:
-    """A model that waits to be averaged.
-
-    Attributes:
-        settings: of the server, under which the model was prepared.
-        deadline_s: until when a round must have begun.
-        packed: the average's bytes, once there is one.
-        error: why there will be none.
-    """
-
-    number: int
-    prepared: Prepared
-    settings: Settings
-    deadline_s: float
-    began_s: float | None = None
-    ended_s: float | None = None
-    packed: bytes | None = None
-    error: str | None = None
-
-    @property
-    def is_over(self) -> bool:
-        """Whether there is a result, or will never be one."""
-        return self.packed is not None or self.error is not None
-
-    @property
-    def layout(self) -> Layout:
-        """Of the model."""
-        return self.prepared.layout
-
-
-class Peer(Endpoint):
+class Peer(Client):
     """One peer.
 
     Args:
         identity: its own.
         server: who the server is.
         address: where other peers reach it.
-        permits: whether somebody with that public key may take part.
+        permits: whether somebody with that public key may take part. The server never may.
 
     Attributes:
-        session: in which it talks to other peers.
-        settings: the server's, once it has answered.
-        refusal: why this peer cannot follow the server's settings.
         contacts: of peers to whom messages may be due.
         signed_up_peers: how many wished at the same time, at most, and how many are wanted.
-        chunks_moved: to and from other peers.
     """
 
     def __init__(
         self, *, identity: Identity, server: Certificate, address: str, permits: Callable[[bytes], bool]
     ) -> None:
-        super().__init__(identity.key)
-        self.server = server
-        self.address = address
-        self.permits = permits
-        self.session = next(self._sessions)
-        self.settings: Settings | None = None
-        self.refusal: str | None = None
+        super().__init__(identity=identity, server=server, address=address)
+        self._permits = permits
         self.contacts: dict[bytes, Contact] = {}
         self.wish: Wish | None = None
         self.attempt: Attempt | None = None
         self.signed_up_peers: tuple[int, int] | None = None
-        self.chunks_moved = 0
         self._wishes = 0
-        self._is_leaving = False
-        self._server_session: int | None = None
-        self._is_greeted = self._awaits_welcome = self._awaits_beat = False
-        self._hello_s = -HELLO_PAUSE_S
-        self._heard_s = self._beat_s = 0.0  # of the server, and to it
         self._progress: tuple[int, float] = (0, 0.0)
         self._is_forgotten = False  # whether the server knows nothing of this peer's attempt
         self._early: dict[tuple[bytes, int], list[tuple[bytes, Message]]] = {}
@@ -117,12 +55,6 @@ class Peer(Endpoint):
         self._given_up: dict[bytes, int] = {}  # rounds, and the last attempt in which this peer takes no part any more
 
     # What its owner wants
-
-    def start(self, now_s: float) -> None:
-        """Say hello to the server."""
-        self.set_clock(now_s)
-        self._heard_s = self.now_s
-        self._hello()
 
     def begin(self, prepared: Prepared, settings: Settings, now_s: float, wait_s: float) -> Wish:
         """Wish for the average of a model and those of others; a round must begin within `wait_s`.
@@ -137,31 +69,11 @@ class Peer(Endpoint):
         self._sign_up()
         return self.wish
 
-    def leave(self, now_s: float) -> None:
-        """Tell the server that this peer is gone."""
-        self.set_clock(now_s)
-        self._is_leaving = True
-        self.send(self.server.key, Kind.BYE)
-
     # Who may say what
 
-    def own_session(self, receiver: bytes) -> int:
-        return next(self._sessions) if receiver == self.server.key else self.session
-
     def check_session(self, sender: bytes, header: Header) -> None:
-        if sender == self.server.key:
-            if header.session != self._server_session:
-                self._check_server_session(header)
-            self._heard_s = self.now_s
-        elif sender in self.contacts and self.contacts[sender].session != header.session:
-            raise ProtocolError("wrong session")
-
-    def _check_server_session(self, header: Header) -> None:
-        """Raise ProtocolError for a chunk that does not begin a new session with the server."""
-        if self._server_session is not None and is_past(header.session, self._server_session):
-            raise ProtocolError("wrong session")
-        if header.kind != Kind.WELCOME or not self._awaits_welcome:
-            self.who(self.server.key)  # so that both agree on a session again
+        super().check_session(sender, header)
+        if sender in self.contacts and self.contacts[sender].session != header.session:
             raise ProtocolError("wrong session")
 
     def check_awaited(self, sender: bytes, header: Header) -> None:
@@ -218,39 +130,18 @@ class Peer(Endpoint):
                 )
             raise
 
-    def who(self, sender: bytes) -> None:
-        if sender != self.server.key or self._is_leaving or not self._is_greeted:
-            return
-        if self.now_s - self._hello_s >= HELLO_PAUSE_S:
-            self._hello()
-
-    def moved(self, other: bytes) -> None:
-        self.chunks_moved += other != self.server.key
-
     def delivered(self, receiver: bytes, message: Message) -> None:
-        if receiver == self.server.key:
-            self._heard_s = self.now_s
-            if message.kind == Kind.BEAT:
-                self._awaits_beat = False
-            elif message.kind == Kind.HELLO:
-                self._is_greeted = True
-        elif self._is_current(message):
+        super().delivered(receiver, message)
+        if receiver != self.server.key and self._is_current(message):
             self.attempt.delivered(receiver, message)
             self._after()
 
-    def _on_welcome(self, message: Message) -> None:
-        session, before = self._incoming[self.server.key].session, self._server_session
-        self._server_session, self._awaits_welcome = session, False
-        try:
-            self.settings, self.refusal = read_settings(message.body[0]), None
-        except UserError as error:
-            self.refusal = str(error)
+    def welcomed(self, *, is_known: bool) -> None:
+        if self.refusal is not None:
             self._fail(self.refusal)
-            return
-        self.longest_step_s = self.settings.beat_s
-        if self.attempt is None:
+        elif self.attempt is None:
             self._sign_up()
-        elif session != before:
+        elif not is_known:
             self._is_forgotten = True
             self._progress = self.chunks_moved, self.now_s
             self.attempt.lose_server()
@@ -289,7 +180,9 @@ class Peer(Endpoint):
             self.settings.profile.check(assignment.n)
         except ValueError as error:
             return f"the server's assignment: {error}"
-        strangers = [key.hex() for key in assignment.contacts if key != self.key and not self.permits(key)]
+        if self.server.key in assignment.contacts:
+            return "the server put itself into this peer's group, to see its model or others'"
+        strangers = [key.hex() for key in assignment.contacts if key != self.key and not self._permits(key)]
         if strangers:
             return (
                 f"the server put a stranger into this peer's group, key {strangers[0]}, whose certificate is not here"
@@ -350,15 +243,18 @@ class Peer(Endpoint):
 
     def _on_expect(self, message: Message) -> None:
         key, session, address = message.body[0]
-        if self._is_current(message) and self.permits(key):
+        if self._is_current(message) and self._may_take_part(key):
             self.contacts.setdefault(key, Contact(session, address))
             self.attempt.helpers.add(key)
 
     def _on_serve(self, message: Message) -> None:
         key, session, address = message.body[0]
-        if message.round in self._results and self.permits(key):
+        if message.round in self._results and self._may_take_part(key):
             self.contacts.setdefault(key, Contact(session, address))
             self._serve(key, message)
+
+    def _may_take_part(self, key: bytes) -> bool:
+        return key != self.server.key and self._permits(key)
 
     def _serve(self, key: bytes, message: Message) -> None:
         """Send somebody the result of a message's round, unless it is under way."""
@@ -370,34 +266,22 @@ class Peer(Endpoint):
 
     def tick(self, now_s: float) -> None:
         super().tick(now_s)
-        if not self._is_leaving:
-            self._give_sign_of_life()
         if self.attempt is not None:
             self._check_progress()
         elif self._is_waiting() and self.now_s >= self.wish.deadline_s:
             self._give_up(self._lateness())
 
-    def _give_sign_of_life(self) -> None:
-        """Tell the server what moves here, unless the last message of that kind is still under way."""
-        if self.settings is None:
-            if self.now_s - self._hello_s > LONGEST_HELLO_PAUSE_S:  # the server may have ended before it answered
-                self._hello()
-        elif self.now_s - self._beat_s >= self.settings.beat_s and not self._awaits_beat:
-            self._beat_s, self._awaits_beat = self.now_s, True
-            waits_for = sorted(self.attempt.waits_for()) if self.attempt else []
-            self.send(self.server.key, Kind.BEAT, self.chunks_moved, waits_for)
-
-    def _is_server_silent(self) -> bool:
-        return self.settings is None or self.now_s - self._heard_s > self.settings.silence_s
+    def waits_for(self) -> set[bytes]:
+        return self.attempt.waits_for() if self.attempt else set()
 
     def _check_progress(self) -> None:
         """Go on without a server that is lost, for a limited time; one that is there ends what does not go on."""
         if self.chunks_moved != self._progress[0]:
             self._progress = self.chunks_moved, self.now_s
-        if self._is_server_silent():
+        if self.is_server_silent:
             self.attempt.lose_server()
             self._after()
-        is_alone = self._is_forgotten or self._is_server_silent()
+        is_alone = self._is_forgotten or self.is_server_silent
         patience_s = (PATIENCE_ALONE if is_alone else LONGEST_PATIENCE) * self.settings.timeout_s
         if self.attempt is not None and self.now_s - self._progress[1] > patience_s:
             self._give_up(
@@ -406,23 +290,13 @@ class Peer(Endpoint):
             )
 
     def _lateness(self) -> str:
-        if self._is_server_silent():
+        if self.is_server_silent:
             return "no answer from the server; is it running, and is this peer's certificate among its keys?"
         if self.signed_up_peers is None:
             return "the server did not begin a round in time"
         return "the server did not begin a round in time: {} of {} peers signed up".format(*self.signed_up_peers)
 
     # Inside
-
-    def _hello(self) -> None:
-        """Begin a new session with the server, with all that it may not have heard."""
-        self._hello_s = self.now_s
-        self._is_greeted, self._awaits_welcome, self._awaits_beat = False, True, False
-        before = self._outgoing.pop(self.server.key, None)
-        self.send(self.server.key, Kind.HELLO, self.session, self.address)
-        for message, body in before.undelivered() if before else ():
-            if message.kind not in NOT_REPEATED:
-                self.channel(self.server.key).send(message, body)
 
     def _sign_up(self) -> None:
         if self.settings is None or not self._is_waiting():
@@ -486,10 +360,7 @@ class Peer(Endpoint):
     def _give_up(self, reason: str) -> None:
         """End the wish, which the server thinks is on: for all others this is a new process from now on."""
         self._fail(reason)
-        if not self._is_leaving:
-            self.session, self._server_session = next(self._sessions), None
-            self._outgoing.clear()
-            self._hello()
+        self.become_another()
 
     def _drop_attempt(self, round_id: bytes, attempt: int) -> None:
         """Send and take nothing more of attempts before this one, but for results that others wait for."""

@@ -21,7 +21,7 @@ import numpy as np
 from peers.keys import read_certificate, read_identity
 from peers.secure_aggregation.aggregator import PrivacyPreservingAggregator
 from peers.secure_aggregation.demo.measurements import Measurement, Sender
-from peers.secure_aggregation.peer import AggregationError
+from peers.secure_aggregation.wish import AggregationError
 from tools.errors import UserError, one_line
 
 HOST = "127.0.0.1"

@@ -20,10 +20,11 @@ from peers.secure_aggregation.assignment import Assignment, decode_assignment
 from peers.secure_aggregation.combining import Combination
 from peers.secure_aggregation.endpoint import Endpoint
 from peers.secure_aggregation.messages import Header, Kind, decode_chunk
-from peers.secure_aggregation.peer import Peer, Wish
+from peers.secure_aggregation.peer import Peer
 from peers.secure_aggregation.profiles import AverageAdditiveSharingModelProfile
 from peers.secure_aggregation.scheduler import Scheduler
 from peers.secure_aggregation.settings import Settings
+from peers.secure_aggregation.wish import Wish
 
 DIGITS, CLIP, MOST_WEIGHT = 2, 1000, 9
 SERVER = -1

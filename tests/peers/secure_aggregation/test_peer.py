@@ -10,10 +10,11 @@ from peers.secure_aggregation import peer as peer_module
 from peers.secure_aggregation.assignment import CONTEXT, Assignment, Contact
 from peers.secure_aggregation.combining import Combination
 from peers.secure_aggregation.messages import NO_ROUND, Kind
-from peers.secure_aggregation.peer import Peer, Wish
+from peers.secure_aggregation.peer import Peer
 from peers.secure_aggregation.profiles import AverageAdditiveSharingModelProfile
 from peers.secure_aggregation.settings import Settings
 from peers.secure_aggregation.tree import Group, draw_tree
+from peers.secure_aggregation.wish import Wish
 from tests.peers.secure_aggregation.simulated import identity
 from tests.peers.secure_aggregation.voices import Stage, Voice
 
@@ -33,7 +34,7 @@ class Scene:
         self.server = Voice(identity("server"))
         self.others = [Voice(identity(f"other{i}")) for i in range(others)]
         self.own = identity("own")
-        self.permitted = {self.own.key, *(other.key for other in self.others)}
+        self.permitted = {self.own.key, self.server.key, *(other.key for other in self.others)}
         certificate = self.server.identity.certificate
         self.peer = Peer(
             identity=self.own, server=certificate, address="tcp://own:1", permits=lambda key: key in self.permitted
@@ -308,6 +309,7 @@ def test_an_assignment_must_be_awaited(scene: Scene) -> None:
 
 
 STRANGER = "the server put a stranger into this peer's group, key {}, whose certificate is not here"
+ITSELF = "the server put itself into this peer's group, to see its model or others'"
 OTHER = "the server's assignment is for other models, or other settings"
 MEANS = "the server's assignment would show means of groups, or not, other than its settings say"
 
@@ -319,6 +321,18 @@ def forged(scene: Scene, what: str) -> tuple[Assignment, str]:
         stranger = next(key for key in assignment.contacts if key != scene.own.key)
         scene.permitted.remove(stranger)
         return assignment, STRANGER.format(stranger.hex())
+    if what == "server":
+        member = next(key for key in assignment.groups[1].members if key != scene.own.key)
+        contacts = {scene.server.key if key == member else key: each for key, each in assignment.contacts.items()}
+        groups = tuple(
+            replace(
+                group,
+                members=tuple(scene.server.key if key == member else key for key in group.members),
+                actors=tuple(scene.server.key if key == member else key for key in group.actors),
+            )
+            for group in assignment.groups
+        )
+        return replace(assignment, groups=groups, contacts=contacts), ITSELF
     if what == "means":
         below, root = assignment.groups
         rest = [member for member in root.members if member not in below.actors]
@@ -345,7 +359,7 @@ def forged(scene: Scene, what: str) -> tuple[Assignment, str]:
     return replace(assignment, **changed), text
 
 
-@pytest.mark.parametrize("what", ["stranger", "layout", "settings", "pair", "overflow", "means"])
+@pytest.mark.parametrize("what", ["stranger", "server", "layout", "settings", "pair", "overflow", "means"])
 def test_what_a_peer_will_not_follow_ends_its_wish(scene: Scene, what: str) -> None:
     scene.welcome()
     wish = scene.wish()
@@ -545,6 +559,18 @@ def test_results_are_given_to_whoever_the_server_says_for_two_rounds(scene: Scen
     assert not stranger.heard
     scene.say(Kind.SERVE, serve, round=bytes(32), attempt=0)
     assert stranger.take(Kind.RESULT)
+
+
+def test_the_server_itself_is_never_given_a_result(scene: Scene) -> None:
+    scene.finish(scene.begin())
+    scene.server.heard.clear()
+    itself = [scene.server.key, scene.server.session(scene.own.key), "tcp://server:1"]
+    scene.say(Kind.SERVE, itself, round=ROUND, attempt=0)
+    assert not scene.server.heard
+    scene.wish()
+    scene.assign(scene.assignment(round=LATER_ROUND))
+    scene.say(Kind.EXPECT, itself, round=LATER_ROUND)
+    assert not scene.peer.attempt.helpers
 
 
 def test_a_root_actor_without_keys_is_given_the_result(scene: Scene) -> None:
