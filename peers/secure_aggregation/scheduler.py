@@ -1,4 +1,4 @@
-"""The server's part: who is there, who takes part in a round, and what becomes of it when somebody is lost.
+"""The server's part: who takes part in a round, and what becomes of it when somebody is lost.
 
 The server sees no share and no model. It draws trees, and it decides between two things when somebody is lost: while
 the keys of root actors are not opened, an attempt can be given up and the round be repeated without that peer, with
@@ -9,51 +9,23 @@ import random
 import secrets
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from peers.keys import Identity
 from peers.secure_aggregation.assignment import CONTEXT, Assignment, Contact
 from peers.secure_aggregation.blame import culprits
-from peers.secure_aggregation.channel import is_past
-from peers.secure_aggregation.endpoint import Endpoint
+from peers.secure_aggregation.host import Host
 from peers.secure_aggregation.layout import Layout
-from peers.secure_aggregation.messages import ROUND_BYTES, Header, Kind, Message, ProtocolError
+from peers.secure_aggregation.messages import ROUND_BYTES, Kind, Message
 from peers.secure_aggregation.round import Round, State
 from peers.secure_aggregation.settings import Settings
 from peers.secure_aggregation.tree import Tree, draw_tree
 
-TO_SERVER = frozenset(
-    {Kind.HELLO, Kind.SIGN_UP, Kind.DELIVERED, Kind.READY, Kind.DONE, Kind.BEAT, Kind.ABORTED, Kind.BYE}
-)
-WHO_PAUSE_S, STATUS_PAUSE_S = 0.2, 1.0
+STATUS_PAUSE_S = 1.0
 LATE = "this peer was silent for too long, and the round went on without it"
 
 
-@dataclass
-class Known:
-    """A peer that the server knows.
-
-    Attributes:
-        session: in which it talks to other peers; a new one is a new process.
-        channel: in which it talks to the server.
-        layout: of the model that it wants to have averaged; None: it does not.
-        was_left: whether it has been in a round of all that were left.
-    """
-
-    session: int
-    channel: int
-    address: str
-    heard_s: float
-    wish: int = 0
-    layout: Layout | None = None
-    signed_up_s: float = 0.0
-    was_left: bool = False
-    moved: int = 0
-    waits_for: tuple[bytes, ...] = ()
-
-
-class Scheduler(Endpoint):
+class Scheduler(Host):
     """The server.
 
     Args:
@@ -78,71 +50,27 @@ class Scheduler(Endpoint):
         min_size: int,
         rng: random.Random | None = None,
     ) -> None:
-        super().__init__(identity.key)
-        self.identity = identity
-        self.settings = settings
-        self.longest_step_s = settings.beat_s
+        super().__init__(identity, settings)
         self.target_size, self.min_size = target_size, min_size
         self.group_size, self.num_actors = group_size, num_actors
         self.rng = rng or random.SystemRandom()
-        self.known: dict[bytes, Known] = {}
         self.round: Round | None = None
         self.rounds = self.repeats = 0
-        self._who_s: dict[bytes, float] = {}
-        self._joined_s = self._told_s = 0.0
+        self._told_s = 0.0
         self._told = 0
         self._has_begun = False
 
-    # Who may say what
-
-    def check_session(self, sender: bytes, header: Header) -> None:
-        if header.kind not in TO_SERVER:
-            raise ProtocolError("wrong kind")
-        known = self.known.get(sender)
-        if known is not None and is_past(header.session, known.channel):
-            raise ProtocolError("wrong session")
-        if header.kind == Kind.HELLO:
-            return
-        if known is None or known.channel != header.session:
-            if self.now_s - self._who_s.get(sender, -WHO_PAUSE_S) >= WHO_PAUSE_S:
-                self._who_s[sender] = self.now_s
-                self.reply_who(sender)
-            raise ProtocolError("unknown peer")
-        known.heard_s = self.now_s
-
-    def check_awaited(self, sender: bytes, header: Header) -> None:
-        """Await everything: what `check_session` lets through is what a server may be told."""
-
-    def delivered(self, receiver: bytes, message: Message) -> None:  # noqa: ARG002 -- any sign of life will do
-        if receiver in self.known:
-            self.known[receiver].heard_s = self.now_s
-
     # What comes
 
-    def handle(self, sender: bytes, message: Message) -> None:
-        getattr(self, f"_on_{message.kind.name.lower()}")(sender, message)
-
-    def _on_hello(self, sender: bytes, message: Message) -> None:
-        session, address = message.body
-        channel = self._incoming[sender].session
-        before = self.known.get(sender)
-        if before is not None and before.session != session:
-            self._lose([sender])  # a new process
-            before = None
-        if before is None:
-            self._outgoing.pop(sender, None)  # so that the peer sees that it had been forgotten
-            self.known[sender] = Known(session, channel, address, self.now_s)
-            self._joined_s = self.now_s
-        else:
-            before.channel, before.address, before.heard_s = channel, address, self.now_s
-        self._tell(sender, Kind.WELCOME, self.settings.to_text())
+    def greeted(self, peer: bytes) -> None:
+        """Tell a member that was lost what has become of its round."""
         current = self.round
-        if current is None or sender in current.live or current.sessions.get(sender) != session:
+        if current is None or peer in current.live or current.sessions.get(peer) != self.known[peer].session:
             return
-        if sender in current.lost - current.failed and current.state is not State.ABORTING:
-            current.lost.discard(sender)  # its duty is done, and the result can still be sent to it
+        if peer in current.lost - current.failed and current.state is not State.ABORTING:
+            current.lost.discard(peer)  # its duty is done, and the result can still be sent to it
         else:
-            self._fail([sender], LATE)
+            self._fail([peer], LATE)
 
     def _on_sign_up(self, sender: bytes, message: Message) -> None:
         number, lists = message.body
@@ -162,9 +90,9 @@ class Scheduler(Endpoint):
         try:
             known.layout = Layout.from_lists(lists)
         except ValueError as error:
-            self._tell(sender, Kind.REFUSE, str(error)[:1000])
+            self.tell(sender, Kind.REFUSE, str(error)[:1000])
             return
-        known.signed_up_s = self._joined_s = self.now_s
+        known.signed_up_s = self.news_s = self.now_s
         self._close_round()
         self._start_round()
 
@@ -193,10 +121,6 @@ class Scheduler(Endpoint):
         self._close_round()
         self._start_round()
 
-    def _on_beat(self, sender: bytes, message: Message) -> None:
-        moved, waits_for = message.body
-        self.known[sender].moved, self.known[sender].waits_for = moved, tuple(waits_for)
-
     def _on_aborted(self, sender: bytes, message: Message) -> None:
         current = self.round
         if not self._is_current(sender, message) or current.state is not State.ABORTING:
@@ -210,16 +134,10 @@ class Scheduler(Endpoint):
             current.withholding.add(sender)
         self._repeat_if_safe()
 
-    def _on_bye(self, sender: bytes, message: Message) -> None:  # noqa: ARG002 -- all handlers take it
-        self._lose([sender])
-
     # What time brings
 
     def tick(self, now_s: float) -> None:
         super().tick(now_s)
-        silent = [peer for peer, known in self.known.items() if self.now_s - known.heard_s > self.settings.silence_s]
-        if silent:
-            self._lose(silent)
         self._tell_status()
         if self.round is not None:
             self._note_progress()
@@ -236,7 +154,7 @@ class Scheduler(Endpoint):
         if len(waiting) != self._told and self.now_s - self._told_s > STATUS_PAUSE_S:
             self._told, self._told_s = len(waiting), self.now_s
             for peer in waiting:
-                self._tell(peer, Kind.STATUS, len(waiting), self.target_size)
+                self.tell(peer, Kind.STATUS, len(waiting), self.target_size)
 
     def _note_progress(self) -> None:
         current = self.round
@@ -253,7 +171,7 @@ class Scheduler(Endpoint):
         if current.state is State.ABORTING:
             self._opened()  # nobody can say that the keys are safe
         else:
-            self._lose(
+            self.lose(
                 self._blamed(), "others waited for this peer in vain, or for its key, and the round went on without it"
             )
 
@@ -316,7 +234,7 @@ class Scheduler(Endpoint):
         """
         if not self._has_begun or not self.min_size <= len(waiting) == len(self.known):
             return False
-        came_s = self.now_s - self._joined_s
+        came_s = self.now_s - self.news_s
         return came_s > self.settings.timeout_s or all(self.known[peer].was_left for peer in waiting)
 
     def _agreeing(self, waiting: Sequence[bytes]) -> list[bytes]:
@@ -326,7 +244,7 @@ class Scheduler(Endpoint):
         for peer in waiting:
             if self.known[peer].layout != agreed:
                 difference = agreed.difference(self.known[peer].layout)
-                self._tell(peer, Kind.REFUSE, difference[:1000])
+                self.tell(peer, Kind.REFUSE, difference[:1000])
                 self.known[peer].layout = None
         return [peer for peer in waiting if self.known[peer].layout == agreed]
 
@@ -364,7 +282,7 @@ class Scheduler(Endpoint):
             data = assignment.encode()
             self.send(member, Kind.ASSIGN, data, self.identity.sign(CONTEXT + data), round=current.id)
 
-    def _lose(self, peers: Sequence[bytes], reason: str | None = None) -> None:
+    def lose(self, peers: Sequence[bytes], reason: str | None = None) -> None:
         """Go on without some peers, and tell them why if they still listen."""
         for peer in peers:
             if reason is None:
@@ -436,12 +354,7 @@ class Scheduler(Endpoint):
         current = self.round
         for peer in peers:
             current.failed.add(peer)
-            self._tell(peer, Kind.FAIL, reason[:1000], round=current.id, attempt=current.attempt)
-
-    def _tell(self, peer: bytes, kind: Kind, *values: Any, **where: Any) -> None:
-        """Say what takes the place of all that was said of that kind and has not been heard."""
-        self.channel(peer).forget(lambda message: message.kind == kind)
-        self.send(peer, kind, *values, **where)
+            self.tell(peer, Kind.FAIL, reason[:1000], round=current.id, attempt=current.attempt)
 
     def _contact(self, peer: bytes) -> list[Any]:
         known = self.known[peer]

@@ -392,7 +392,7 @@ def test_the_server_is_lost_with_a_peer_and_comes_back_in_the_middle_of_opening(
         simulation.crash(lost)
         simulation.run(30.0, lambda simulation=simulation: bool(simulation.watch.kinds[Kind.PREPARED]))
         simulation.run(awake_s)
-        simulation.server._lose([simulation.key(lost)])
+        simulation.server.lose([simulation.key(lost)])
         simulation.wake(SERVER)
         simulation.finish(60.0)
         assert simulation.outcome() in (set(range(5)), set(range(5)) - {lost}, None)
