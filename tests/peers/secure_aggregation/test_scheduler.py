@@ -1,24 +1,16 @@
 import random
-from typing import Any
 
 import pytest
 from cryptography.exceptions import InvalidSignature
 
-from peers.secure_aggregation.assignment import CONTEXT, Assignment, Contact, decode_assignment
+from peers.secure_aggregation.assignment import CONTEXT, Contact
 from peers.secure_aggregation.combining import Combination
 from peers.secure_aggregation.messages import Kind, Message
-from peers.secure_aggregation.profiles import AverageAdditiveSharingModelProfile
 from peers.secure_aggregation.round import State
 from peers.secure_aggregation.scheduler import LATE, Scheduler
-from peers.secure_aggregation.settings import Settings
-from tests.peers.secure_aggregation.simulated import identity
-from tests.peers.secure_aggregation.voices import Stage, Voice
+from tests.peers.secure_aggregation.hall import LAYOUT, OTHER_LAYOUT, SILENCE_S, TIMEOUT_S, Hall
+from tests.peers.secure_aggregation.voices import Voice
 
-TIMEOUT_S = 10.0
-SILENCE_S = 0.6 * TIMEOUT_S
-PROFILE = AverageAdditiveSharingModelProfile(digits_to_keep=2)
-LAYOUT = [["w", "float64", [2]]]
-OTHER_LAYOUT = [["w", "float32", [3]]]
 IN_VAIN = "others waited for this peer in vain, or for its key, and the round went on without it"
 LOST = (
     "the round may have been opened, but its result did not come through from those who may have it; it is not "
@@ -26,204 +18,9 @@ LOST = (
 )
 
 
-class Hall:
-    """A server, and peers who say what the test wants; those in `lively` give signs of life."""
-
-    def __init__(self, n: int = 6, *, combination: Combination | None = None, **sizes: int) -> None:
-        sizes = {"target_size": n, "group_size": 3, "num_actors": 2, "min_size": 3} | sizes
-        self.settings = Settings(PROFILE, combination, TIMEOUT_S)
-        self.identity = identity("server")
-        self.server = Scheduler(identity=self.identity, settings=self.settings, rng=random.Random(1), **sizes)
-        self.peers = [Voice(identity(f"p{number}")) for number in range(n)]
-        self.stage = Stage(self.server, self.peers)
-        self.lively = list(self.peers)
-        self.waits: dict[Voice, list[bytes]] = {}
-        self.moved: dict[Voice, int] = {}
-        self.wishes = 0
-
-    def say(self, voice: Voice, kind: Kind, *values: Any, **where: Any) -> None:
-        self.stage.say(voice, kind, *values, **where)
-
-    def hello(self, *voices: Voice, session: int | None = None) -> None:
-        for voice in voices or self.peers:
-            own = 1000 + self.peers.index(voice) if session is None else session
-            self.say(voice, Kind.HELLO, own, f"tcp://p{self.peers.index(voice)}:1")
-
-    def sign_up(self, *voices: Voice, layout: list[Any] = LAYOUT, number: int | None = None) -> None:
-        self.wishes += 1
-        for voice in voices or self.peers:
-            self.say(voice, Kind.SIGN_UP, self.wishes if number is None else number, layout)
-
-    def begin(self) -> None:
-        """Let all peers sign up, and be told."""
-        self.hello()
-        self.sign_up()
-        assert self.server.round is not None
-
-    def wait(self, seconds: float) -> None:
-        """Let time pass, in which the lively tell that they live, what has moved and for whom they wait."""
-        for _ in range(round(2 * seconds)):
-            for voice in self.lively:
-                self.say(voice, Kind.BEAT, self.moved.get(voice, 0), self.waits.get(voice, []))
-            self.stage.wait(0.5)
-
-    def answer(self, voice: Voice, kind: Kind, *values: Any, group: int = 0) -> None:
-        """Let a peer say something about the present attempt."""
-        current = self.server.round
-        self.say(voice, kind, *values, round=current.id, attempt=current.attempt, group=group)
-
-    def do_duty(self, voice: Voice) -> None:
-        for group in self.server.round.tree.of(voice.key):
-            self.answer(voice, Kind.DELIVERED, group=group.number)
-
-    def voice(self, key: bytes) -> Voice:
-        return self.stage.voices[key]
-
-    @property
-    def root(self) -> list[Voice]:
-        return [self.voice(key) for key in self.server.round.tree.root.actors]
-
-    @property
-    def others(self) -> list[Voice]:
-        return [peer for peer in self.peers if peer.key not in self.server.round.tree.root.actors]
-
-    def leaf(self) -> Voice:
-        tree = self.server.round.tree
-        return next(peer for peer in self.peers if peer.key not in tree.of(peer.key)[0].actors)
-
-    def told(self, voice: Voice) -> list[Assignment]:
-        return [decode_assignment(message.body[0]) for message in voice.of(Kind.ASSIGN)]
-
-    def errors(self, voice: Voice) -> list[str]:
-        return [message.body[0] for message in voice.of(Kind.FAIL)]
-
-    def open(self) -> None:
-        for number, actor in enumerate(self.root):
-            self.answer(actor, Kind.READY, bytes([number]) * 32)
-
-    def lose(self, *voices: Voice) -> None:
-        for voice in voices:
-            self.lively.remove(voice)
-            self.say(voice, Kind.BYE)
-
-
 @pytest.fixture
 def hall() -> Hall:
     return Hall()
-
-
-# Who is there
-
-
-def test_everybody_is_welcomed_with_the_settings(hall: Hall) -> None:
-    hall.hello()
-    assert all(peer.take(Kind.WELCOME).body == [hall.settings.to_text()] for peer in hall.peers)
-    assert list(hall.server.known) == [peer.key for peer in hall.peers]
-
-
-def test_who_has_not_said_hello_is_asked_who_it_is(hall: Hall) -> None:
-    peer = hall.peers[0]
-    peer.send(hall.server.key, Kind.BEAT, 0, [])
-    hall.stage.talk()
-    assert peer.asked_who == 1
-    assert hall.server.dropped == {"unknown peer": 1}
-    hall.stage.wait(0.5)
-    assert peer.asked_who == 2
-    assert not hall.server.known
-    peer.renew(hall.server.key)
-    hall.hello(peer)
-    hall.sign_up(peer)
-    assert peer.asked_who == 2
-    assert hall.server.known[peer.key].layout is not None
-
-
-def test_who_is_unknown_is_not_asked_too_often(hall: Hall) -> None:
-    peer = hall.peers[0]
-    for sequence in range(20):
-        hall.stage.now_s += 0.05
-        assert hall.stage.whisper(peer.key, Kind.BEAT, 0, [], sequence=sequence) == "unknown peer"
-        hall.stage.talk()
-    assert peer.asked_who == 5
-
-
-def test_what_a_server_is_never_told_is_dropped(hall: Hall) -> None:
-    hall.hello()
-    peer = hall.peers[0]
-    session = {"session": peer.session(hall.server.key), "sequence": 9}
-    for kind in (Kind.SHARE, Kind.SEALED, Kind.RESULT):
-        assert hall.stage.whisper(peer.key, kind, body=b"", **session) == "wrong kind"
-    for kind, values in [(Kind.WELCOME, [""]), (Kind.CONFIRM, [bytes(32)]), (Kind.ABORT, [[]]), (Kind.OPEN, [[]])]:
-        assert hall.stage.whisper(peer.key, kind, *values, **session) == "wrong kind"
-    assert hall.stage.whisper(peer.key, Kind.BEAT, 0, [], **session) is None
-
-
-def test_who_says_hello_again_is_remembered(hall: Hall) -> None:
-    hall.hello()
-    hall.sign_up(*hall.peers[:5])
-    peer = hall.peers[0]
-    peer.refuses.add(Kind.STATUS)
-    hall.stage.wait(1.5)
-    before = peer.session(hall.server.key)
-    peer.renew(hall.server.key)
-    server_session = hall.server.channel(peer.key).session
-    peer.heard.clear()
-    hall.hello(peer)
-    assert hall.server.channel(peer.key).session == server_session
-    assert peer.take(Kind.WELCOME)
-    assert hall.server.known[peer.key].layout is not None
-    peer.refuses.clear()
-    hall.stage.wait(1.0)
-    assert peer.of(Kind.STATUS)  # nothing is lost
-    late = {"session": before, "sequence": 77}
-    assert hall.stage.whisper(peer.key, Kind.BEAT, 0, [], **late) == "wrong session"
-    assert hall.stage.whisper(peer.key, Kind.HELLO, 1000, "tcp://old:1", **late) == "wrong session"
-    assert peer.asked_who == 0
-    assert hall.server.known[peer.key].address == "tcp://p0:1"
-
-
-def test_a_new_process_is_another_peer(hall: Hall) -> None:
-    hall.hello()
-    hall.sign_up(*hall.peers[:5])
-    peer = hall.peers[0]
-    peer.renew(hall.server.key)
-    session = hall.server.channel(peer.key).session
-    hall.hello(peer, session=5)
-    assert hall.server.known[peer.key].session == 5
-    assert hall.server.known[peer.key].layout is None
-    assert hall.server.channel(peer.key).session != session
-    hall.sign_up(hall.peers[5])
-    assert hall.server.round is None
-    hall.sign_up(peer, number=1)
-    assert hall.server.round.sessions[peer.key] == 5
-    assert hall.told(hall.peers[1])[0].contacts.get(peer.key, Contact(5, "tcp://p0:1")) == Contact(5, "tcp://p0:1")
-
-
-def test_who_is_silent_is_lost(hall: Hall) -> None:
-    hall.hello()
-    hall.lively = hall.peers[:5]
-    hall.wait(SILENCE_S)
-    assert len(hall.server.known) == 6
-    hall.wait(0.5)
-    assert list(hall.server.known) == [peer.key for peer in hall.peers[:5]]
-
-
-def test_acknowledgements_are_signs_of_life(hall: Hall) -> None:
-    hall.hello()
-    hall.lively.clear()
-    for _ in range(10):
-        hall.wait(3.0)
-        for peer in hall.peers:
-            hall.server.send(peer.key, Kind.STATUS, 0, 6)
-        hall.stage.talk()
-    assert len(hall.server.known) == 6
-
-
-def test_a_server_that_was_asleep_does_not_blame_its_peers(hall: Hall) -> None:
-    hall.begin()
-    hall.stage.now_s += 1000.0
-    hall.stage.wait(0.1)
-    assert len(hall.server.known) == 6
-    assert hall.server.repeats == 0
 
 
 # Signing up
