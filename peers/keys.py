@@ -169,7 +169,7 @@ def _check_name(name: str) -> None:
 def _require_folder(directory: Path, name: str) -> None:
     if not os.path.isdir(directory):
         raise UserError(f"keys: expected a folder of keys, got {directory}; {_advice(name, directory)}")
-    if os.name == "posix" and directory.stat().st_mode & stat.S_IRWXO:
+    if os.name == "posix" and directory.stat().st_mode & (stat.S_IWGRP | stat.S_IRWXO):
         command = shlex.join(["chmod", "700", str(directory)])
         raise UserError(f"keys: expected {directory} to be closed to others; run: {command}")
 
@@ -183,7 +183,9 @@ def _files(directory: Path, suffix: str) -> dict[str, Path]:
     try:
         paths = [path for path in sorted(directory.iterdir()) if path.name.endswith(suffix) and path.is_file()]
     except OSError as error:
-        raise UserError(f"keys: cannot look into {directory}: {error.strerror}") from error
+        raise UserError(
+            f"keys: cannot look into {directory}: {error.strerror}; name a folder of keys, or make keys there"
+        ) from error
     return {path.name.removesuffix(suffix): path for path in paths if not path.name.startswith(".")}
 
 

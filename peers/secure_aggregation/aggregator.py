@@ -7,12 +7,12 @@ from typing import Any
 from peers.keys import read_certificate, read_identity
 from peers.secure_aggregation.node import Node, Permits, endpoint_of, split_address
 from peers.secure_aggregation.peer import Peer
-from peers.secure_aggregation.wish import AggregationError
+from peers.secure_aggregation.tree import LEAST_GROUP
+from peers.secure_aggregation.wish import AggregationError, Wish
 from tools.errors import UserError
 
 WAIT_S = 600.0
 CONNECT_S = 30.0
-LINGER_S = 5.0
 
 
 class PrivacyPreservingAggregator:
@@ -28,6 +28,7 @@ class PrivacyPreservingAggregator:
         name: of own keys; by default the only secret keys in the folder besides the server's.
         server_name: of the server's certificate.
         listen: where to listen, tcp://host:port, if that is not `address`, as behind a router.
+        min_peers: averages of fewer are refused, whatever the server says: few hide little.
         wait_s: how long `aggregate` waits for a round to begin.
         connect_s: how long `start` waits for the server.
 
@@ -44,12 +45,15 @@ class PrivacyPreservingAggregator:
         name: str | None = None,
         server_name: str = "server",
         listen: str | None = None,
+        min_peers: int = LEAST_GROUP,
         wait_s: float = WAIT_S,
         connect_s: float = CONNECT_S,
     ) -> None:
         directory = Path(keys)
-        split_address(address)
-        split_address(server_address)
+        split_address(address, hint="the one by which others reach this peer; listen is for interfaces")
+        split_address(server_address, hint="the server's")
+        if type(min_peers) is not int or min_peers < LEAST_GROUP:
+            raise UserError(f"min_peers: expected a whole number of at least {LEAST_GROUP}, got {min_peers!r}")
         self.address, self.server_address = address, server_address
         self.wait_s, self.connect_s = wait_s, connect_s
         self._bound_to = endpoint_of(*split_address(listen or address))
@@ -59,7 +63,9 @@ class PrivacyPreservingAggregator:
         self._peer: Peer | None = None
         self._node: Node | None = None
         self._busy = threading.Lock()
+        self._min_peers = min_peers
         self._elapsed_s: float | None = None
+        self._num_peers: int | None = None
 
     def __enter__(self) -> "PrivacyPreservingAggregator":
         self.start()
@@ -77,7 +83,13 @@ class PrivacyPreservingAggregator:
         """
         if self._node is not None:
             raise UserError(f"{self.address}: already started")
-        peer = Peer(identity=self._identity, server=self._server, address=self.address, permits=self._permits)
+        peer = Peer(
+            identity=self._identity,
+            server=self._server,
+            address=self.address,
+            permits=self._permits,
+            min_peers=self._min_peers,
+        )
         node = Node(
             peer,
             identity=self._identity,
@@ -99,7 +111,7 @@ class PrivacyPreservingAggregator:
                     f"does its folder of keys have {self._identity.certificate.name}.key, and this one its certificate?"
                 )
         except BaseException:
-            node.stop(linger_s=0)
+            node.stop()
             self._node = None
             raise
 
@@ -124,13 +136,19 @@ class PrivacyPreservingAggregator:
             profile = settings.profile
             plain = type(weight) is int and weight == 1  # profiles without weights need not know of them
             prepared = profile.prepare(state_dict) if plain else profile.prepare(state_dict, weight)
-            wishes = []
+            wishes: list[Wish] = []
             node.do(lambda now_s: wishes.append(peer.begin(prepared, settings, now_s, self.wait_s)))
-            node.wait(lambda: bool(wishes) and wishes[0].is_over)
+            try:
+                is_over = node.wait(lambda: bool(wishes) and wishes[0].is_over)
+            except BaseException:  # such as KeyboardInterrupt: the others go on without this peer
+                node.do(peer.abandon)
+                raise
+            if not is_over:
+                raise AggregationError("stopped before there was an average")
             wish = wishes[0]
             if wish.error is not None:
                 raise AggregationError(wish.error)
-            self._elapsed_s = wish.ended_s - wish.began_s
+            self._elapsed_s, self._num_peers = wish.ended_s - wish.began_s, wish.n
             return profile.unpack(wish.packed, prepared.layout, state_dict)
         finally:
             self._busy.release()
@@ -139,6 +157,11 @@ class PrivacyPreservingAggregator:
     def time_elapsed(self) -> float | None:
         """Seconds that the last aggregation took, from the server's assignment to the result; None before the first."""
         return self._elapsed_s
+
+    @property
+    def num_peers(self) -> int | None:
+        """How many peers' average the last aggregation gave, this one's included; None before the first."""
+        return self._num_peers
 
     @property
     def statistics(self) -> dict[str, int]:
@@ -154,8 +177,8 @@ class PrivacyPreservingAggregator:
         return counted | {f"dropped: {reason}": count for reason, count in sorted(peer.dropped.items())}
 
     def stop(self) -> None:
-        """Send what others still wait for, for a few seconds at most, and leave."""
+        """Send what others still wait for, while that gets on, and leave."""
         if self._node is not None:
             self._node.do(self._peer.leave)
-            self._node.stop(LINGER_S)
+            self._node.stop(lambda: self._peer.is_gone)
             self._node = None

@@ -70,6 +70,8 @@ class Assignment:
         if self.n < len(self.contacts):
             raise ProtocolError("impossible group")
         last = self.groups[-1]
+        if self.groups[0].is_root and self.n != len(self.groups[0].members):
+            raise ProtocolError("impossible group")
         if own_key in last.actors and not last.is_root:
             raise ProtocolError("impossible group")
         if any(group.is_root for group in self.groups[:-1]) or any(group.origins for group in self.groups[:-1]):
@@ -83,6 +85,7 @@ class Assignment:
         own = self.groups[0]
         if (
             len(self.groups) != 2
+            or self.n < LEAST_GROUP * len({number for number, _ in root.origins})
             or not root.is_root
             or len(set(root.origins)) != len(root.origins)
             or {place for _, place in root.origins} != set(range(columns))

@@ -27,7 +27,7 @@ from peers.secure_aggregation.layout import WORD_BYTES
 from peers.secure_aggregation.messages import Header, Kind, Message, ProtocolError
 from peers.secure_aggregation.profiles import AggregationProfile, Prepared, Share
 from peers.secure_aggregation.shares import SEED_BYTES, encrypt, from_bytes, to_bytes
-from peers.secure_aggregation.tree import Group
+from peers.secure_aggregation.tree import LEAST_GROUP, Group
 
 Send = Callable[..., None]
 
@@ -137,6 +137,8 @@ class Attempt:
         if sender not in group.members:
             raise ProtocolError("wrong sender")
         if header.kind == Kind.CONFIRM:
+            if sender in self._confirmed[header.group]:
+                raise ProtocolError("repeated")
             return None
         total = self._sums.get(header.group)
         if total is None:
@@ -152,6 +154,8 @@ class Attempt:
                 raise ProtocolError("wrong length")
         elif header.kind not in (Kind.PREPARED, Kind.KEY):
             raise ProtocolError("wrong kind")
+        elif sender in (self._prepared if header.kind == Kind.PREPARED else self._keys):
+            raise ProtocolError("repeated")
         return None
 
     def _check_share(self, sender: bytes, header: Header, group: Group, total: _Sum) -> None:
@@ -301,9 +305,13 @@ class Attempt:
     def _pack(self, values: np.ndarray) -> bytes:
         """Return the bytes of the mean, or of what the rule makes of means of groups."""
         rows = [Prepared(self.layout, row) for row in values.reshape(-1, self.layout.words)]
+        n = self.assignment.n
+        self.profile.check_sum(self.profile.aggregate(rows), n, n)
         if self.combination is None:
             data = self.profile.unprepare(rows[0])
         else:
+            for row in rows:
+                self.profile.check_sum(row, LEAST_GROUP, n)
             data = combine_sums(self.profile, rows, self.combination, seed=self.assignment.round)
         return self.profile.pack(data, self.layout)
 

@@ -12,6 +12,8 @@ from tools.errors import UserError
 NOT_REPEATED = frozenset({Kind.HELLO, Kind.BEAT, Kind.SIGN_UP})
 """What is not told again when a peer says hello again: it follows from the server's answer."""
 HELLO_PAUSE_S, LONGEST_HELLO_PAUSE_S = 0.5, 5.0
+LINGER_S = 5.0
+"""For so long without any progress one that leaves goes on sending what others wait for."""
 
 
 class Client(Endpoint):
@@ -39,7 +41,8 @@ class Client(Endpoint):
         self.settings: Settings | None = None
         self.refusal: str | None = None
         self.chunks_moved = 0
-        self._is_leaving = False
+        self._is_leaving = self._has_left = False
+        self._linger: tuple[int, float] = (0, 0.0)
         self._server_session: int | None = None
         self._is_greeted = self._awaits_welcome = self._awaits_beat = False
         self._hello_s = -HELLO_PAUSE_S
@@ -68,14 +71,21 @@ class Client(Endpoint):
         self._hello()
 
     def leave(self, now_s: float) -> None:
-        """Tell the server that this peer is gone."""
+        """Send what others wait for, while that gets on, then tell the server that this peer is gone."""
         self.set_clock(now_s)
         self._is_leaving = True
-        self.send(self.server.key, Kind.BYE)
+        self._linger = self.chunks_moved, self.now_s
+        self._leave_if_idle()
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether one that leaves has nothing more to say, or nobody who hears it."""
+        is_heard = not self._outgoing.get(self.server.key)
+        return self._has_left and (is_heard or self.is_server_silent or self.now_s - self._linger[1] > LINGER_S)
 
     def become_another(self) -> None:
         """Be a new process for all others from now on."""
-        if not self._is_leaving:
+        if not self._has_left:
             self.session, self._server_session = next(self._sessions), None
             self._outgoing.clear()
             self._hello()
@@ -105,7 +115,7 @@ class Client(Endpoint):
             raise ProtocolError("wrong session")
 
     def who(self, sender: bytes) -> None:
-        if sender != self.server.key or self._is_leaving or not self._is_greeted:
+        if sender != self.server.key or self._has_left or not self._is_greeted:
             return
         if self.now_s - self._hello_s >= HELLO_PAUSE_S:
             self._hello()
@@ -135,8 +145,18 @@ class Client(Endpoint):
 
     def tick(self, now_s: float) -> None:
         super().tick(now_s)
-        if not self._is_leaving:
+        if self._is_leaving and not self._has_left:
+            self._leave_if_idle()
+        if not self._has_left:
             self._give_sign_of_life()
+
+    def _leave_if_idle(self) -> None:
+        if self.chunks_moved != self._linger[0]:
+            self._linger = self.chunks_moved, self.now_s
+        is_idle = not any(len(channel) for key, channel in self._outgoing.items() if key != self.server.key)
+        if is_idle or self.now_s - self._linger[1] > LINGER_S:
+            self._has_left, self._linger = True, (self.chunks_moved, self.now_s)
+            self.send(self.server.key, Kind.BYE)
 
     def _give_sign_of_life(self) -> None:
         """Tell the server what moves here, unless the last message of that kind is still under way."""

@@ -47,6 +47,11 @@ class Endpoint:
         self._clock_s: float | None = None
         self._sessions = itertools.count(secrets.randbits(62))
 
+    @property
+    def clock_s(self) -> float | None:
+        """The time that was last given, pauses included."""
+        return self._clock_s
+
     # For subclasses
 
     def check_session(self, sender: bytes, header: Header) -> None:

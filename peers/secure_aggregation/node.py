@@ -24,6 +24,7 @@ from peers.secure_aggregation.endpoint import Endpoint
 from peers.secure_aggregation.messages import CHUNK_BYTES, MOST_HEADER_BYTES
 from tools.errors import UserError
 
+ALL_INTERFACES = ("*", "0.0.0.0", "::")
 ZAP_DOMAIN = b"byzantium"
 MOST_MESSAGE_BYTES = CHUNK_BYTES + MOST_HEADER_BYTES
 HIGH_WATER_MARK = 64
@@ -63,8 +64,11 @@ class Permits:
         return permitted
 
 
-def split_address(address: str) -> tuple[str, int]:
+def split_address(address: str, hint: str | None = None) -> tuple[str, int]:
     """Return host and port of "tcp://host:port".
+
+    Args:
+        hint: which address is expected, where one that stands for all interfaces will not do.
 
     Raises:
         UserError: anything else.
@@ -76,12 +80,14 @@ def split_address(address: str) -> tuple[str, int]:
         host = port = None
     if not host or not port or parts.scheme != "tcp" or parts.path or parts.query or parts.username:
         raise UserError(f"address: expected tcp://host:port, got {address!r}")
+    if hint is not None and host in ALL_INTERFACES:
+        raise UserError(f"address: expected {hint}, got {address!r}, which stands for all interfaces")
     return host, port
 
 
 def endpoint_of(host: str, port: int) -> str:
     """Return what ZeroMQ calls an interface of this machine; names are looked up."""
-    if host in ("*", "0.0.0.0"):
+    if host in ALL_INTERFACES[:2]:
         return f"tcp://*:{port}"
     try:
         family, *_, place = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
@@ -124,7 +130,8 @@ class Node:
         self._dealers: dict[bytes, zmq.Socket] = {}
         self._heard_s: dict[bytes, float] = {}
         self._jobs: deque[Callable[[float], None]] = deque()
-        self._stopping: float | None = None
+        self._is_over: Callable[[], bool] = lambda: False
+        self._has_ended = False
         self._thread = threading.Thread(target=self._work, name="secure aggregation", daemon=True)
         self._changed = threading.Condition()
 
@@ -174,18 +181,20 @@ class Node:
             self._wake.send(b"", zmq.DONTWAIT)
 
     def wait(self, over: Callable[[], bool], timeout_s: float | None = None) -> bool:
-        """Wait until something is so; return whether it is. Raises what ended the node's thread."""
+        """Wait until something is so, or the node has ended; return whether it is so.
+
+        Raises:
+            BaseException: what ended the node's thread.
+        """
         with self._changed:
-            self._changed.wait_for(lambda: over() or not self._thread.is_alive(), timeout_s)
+            self._changed.wait_for(lambda: over() or self._has_ended, timeout_s)
         if self.failure is not None:
             raise self.failure
         return over()
 
-    def stop(self, linger_s: float) -> None:
-        """Send what is to be sent, for a limited time, and end."""
-        if not self._thread.is_alive():
-            return
-        self._stopping = self._clock() + linger_s
+    def stop(self, over: Callable[[], bool] = lambda: True) -> None:
+        """Go on until something is so, asked in the node's thread, and end."""
+        self._is_over = over
         self.do(lambda _: None)
         self._thread.join()
 
@@ -202,6 +211,7 @@ class Node:
                     each.close(linger=CLOSING_MS)
                 self._authenticator.stop()
                 self._context.term()
+                self._has_ended = True
                 self._changed.notify_all()
 
     def _loop(self) -> None:
@@ -212,7 +222,7 @@ class Node:
         dealers = self._dealers
         for key, address in self._servers.items():
             dealers[key] = self._connected(key, address, poller)
-        while self._stopping is None or (self._clock() < self._stopping and self.endpoint.unsent()):
+        while not self._is_over():
             ready = dict(poller.poll(PATIENCE_MS))
             if self._woken in ready:
                 with contextlib.suppress(zmq.Again):

@@ -11,6 +11,7 @@ from peers.secure_aggregation.client import Client
 from peers.secure_aggregation.messages import NO_ROUND, Header, Kind, Message, ProtocolError
 from peers.secure_aggregation.profiles import Prepared
 from peers.secure_aggregation.settings import Settings
+from peers.secure_aggregation.tree import LEAST_GROUP
 from peers.secure_aggregation.wish import Wish
 
 FROM_SERVER = frozenset(
@@ -32,6 +33,7 @@ class Peer(Client):
         server: who the server is.
         address: where other peers reach it.
         permits: whether somebody with that public key may take part. The server never may.
+        min_peers: in rounds of fewer it does not take part.
 
     Attributes:
         contacts: of peers to whom messages may be due.
@@ -39,9 +41,16 @@ class Peer(Client):
     """
 
     def __init__(
-        self, *, identity: Identity, server: Certificate, address: str, permits: Callable[[bytes], bool]
+        self,
+        *,
+        identity: Identity,
+        server: Certificate,
+        address: str,
+        permits: Callable[[bytes], bool],
+        min_peers: int = LEAST_GROUP,
     ) -> None:
         super().__init__(identity=identity, server=server, address=address)
+        self.min_peers = min_peers
         self._permits = permits
         self.contacts: dict[bytes, Contact] = {}
         self.wish: Wish | None = None
@@ -52,6 +61,7 @@ class Peer(Client):
         self._is_forgotten = False  # whether the server knows nothing of this peer's attempt
         self._early: dict[tuple[bytes, int], list[tuple[bytes, Message]]] = {}
         self._results: dict[bytes, bytes] = {}
+        self._answered: set[tuple[bytes, bytes]] = set()  # rounds with results, and root actors who have asked for them
         self._given_up: dict[bytes, int] = {}  # rounds, and the last attempt in which this peer takes no part any more
 
     # What its owner wants
@@ -62,12 +72,22 @@ class Peer(Client):
         Args:
             settings: of the server, under which the model was prepared.
         """
-        self.set_clock(now_s)
+        self.abandon(now_s)
         self._wishes += 1
         self.wish = Wish(self._wishes, prepared, settings, self.now_s + wait_s)
         self.signed_up_peers = None
         self._sign_up()
         return self.wish
+
+    def abandon(self, now_s: float) -> None:
+        """Wait for no average any more, and take no further part in its round."""
+        self.set_clock(now_s)
+        if self._is_waiting():
+            self._give_up("given up by who had asked for it")
+
+    def leave(self, now_s: float) -> None:
+        self._fail("stopped before there was an average")
+        super().leave(now_s)
 
     # Who may say what
 
@@ -84,11 +104,15 @@ class Peer(Client):
         if header.kind in FROM_SERVER:
             raise ProtocolError("wrong sender")
         if header.kind == Kind.CONFIRM and self._is_early(header):
+            told = self._early.get((header.round, header.attempt), ())
+            if any((other, message.group) == (sender, header.group) for other, message in told):
+                raise ProtocolError("repeated")
             return
         if header.round in self._results:
-            if header.kind == Kind.PREPARED and sender in self.contacts:
-                return
-            raise ProtocolError("repeated")
+            is_question = header.kind == Kind.PREPARED and sender in self.contacts
+            if not is_question or (header.round, sender) in self._answered:
+                raise ProtocolError("repeated")
+            return
         if self.attempt is None or self.attempt.assignment.round != header.round:
             # a result that this peer never takes must not keep its sender from sending anything else
             raise ProtocolError("repeated" if header.kind == Kind.RESULT else "wrong round")
@@ -115,6 +139,7 @@ class Peer(Client):
         elif message.kind == Kind.CONFIRM and self._is_early(message):
             self._early.setdefault((message.round, message.attempt), []).append((sender, message))
         elif message.round in self._results:  # PREPARED, of a root actor that has yet to open the keys
+            self._answered.add((message.round, sender))
             self._serve(sender, message)
         else:
             self._to_attempt(sender, message)
@@ -180,6 +205,8 @@ class Peer(Client):
             self.settings.profile.check(assignment.n)
         except ValueError as error:
             return f"the server's assignment: {error}"
+        if assignment.n < self.min_peers:
+            return f"the server's assignment: expected at least {self.min_peers} peers (min_peers), got {assignment.n}"
         if self.server.key in assignment.contacts:
             return "the server put itself into this peer's group, to see its model or others'"
         strangers = [key.hex() for key in assignment.contacts if key != self.key and not self._permits(key)]
@@ -198,22 +225,24 @@ class Peer(Client):
         self._drop_attempt(assignment.round, assignment.attempt)
         self.contacts = dict(assignment.contacts)
         if self.wish.began_s is None:
-            self.wish.began_s = self.now_s
+            self.wish.began_s = self.clock_s
         self._progress = self.chunks_moved, self.now_s
         self._is_forgotten = False
-        where = {"round": assignment.round, "attempt": assignment.attempt}
+        fields = {"round": assignment.round, "attempt": assignment.attempt}
         self.attempt = Attempt(
             own_key=self.key,
             assignment=assignment,
             profile=self.settings.profile,
             prepared=self.wish.prepared,
             combination=self.settings.combination,
-            send=lambda receiver, kind, *values, **more: self.send(receiver, kind, *values, **more, **where),
-            tell_server=lambda kind, *values, **more: self.send(self.server.key, kind, *values, **more, **where),
+            send=lambda receiver, kind, *values, **more: self.send(receiver, kind, *values, **more, **fields),
+            tell_server=lambda kind, *values, **more: self.send(self.server.key, kind, *values, **more, **fields),
         )
         self.attempt.start()
-        early = self._early.pop((assignment.round, assignment.attempt), [])
-        self._early.clear()
+        where = assignment.round, assignment.attempt
+        early = self._early.pop(where, [])
+        # others may be ahead by an attempt: what comes through different sockets has no order
+        self._early = {key: each for key, each in self._early.items() if key[0] == where[0] and key > where}
         for sender, message in early:
             group = self.attempt.groups.get(message.group)
             if group is not None and sender in group.members:
@@ -337,7 +366,8 @@ class Peer(Client):
         if self.attempt.problem is not None:
             self._give_up(self.attempt.problem)
         elif self.attempt.packed is not None:
-            self.wish.packed, self.wish.ended_s = self.attempt.packed, self.now_s
+            self.wish.n, self.wish.packed = self.attempt.assignment.n, self.attempt.packed
+            self.wish.ended_s = self.clock_s
             self._keep(self.attempt.assignment.round, self.attempt.packed)
             self.attempt = None
 
@@ -346,6 +376,7 @@ class Peer(Client):
         self._results[round_id] = packed
         while len(self._results) > REMEMBERED_RESULTS:
             del self._results[next(iter(self._results))]
+        self._answered = {each for each in self._answered if each[0] in self._results}
         self._remember(round_id, LAST_ATTEMPT)
         for incoming in self._incoming.values():
             incoming.forget(lambda header: header.round == round_id)
@@ -355,7 +386,7 @@ class Peer(Client):
         if self.attempt is not None:
             self._drop_attempt(self.attempt.assignment.round, LAST_ATTEMPT + 1)
         if self._is_waiting():
-            self.wish.error, self.wish.ended_s = reason, self.now_s
+            self.wish.error, self.wish.ended_s = reason, self.clock_s
 
     def _give_up(self, reason: str) -> None:
         """End the wish, which the server thinks is on: for all others this is a new process from now on."""

@@ -89,6 +89,9 @@ class AggregationProfile(ABC):
     def check(self, n: int) -> None:
         """Raise ValueError if sums over n peers could overflow."""
 
+    def check_sum(self, prepared: Prepared, least: int, most: int) -> None:
+        """Raise ValueError for what cannot be a sum over `least` to `most` peers."""
+
     @abstractmethod
     def prepare(self, data: Any, weight: int = 1) -> Prepared:
         """Return a model as a vector over Z_2^64, times its weight."""
@@ -148,6 +151,14 @@ class AverageAdditiveSharingModelProfile(AggregationProfile, name="average-numpy
             raise ValueError(
                 f"expected n · max_weight · clip · 10^digits below 2^63 ({LIMIT:.4g}), got {n} · {self.max_weight} · "
                 f"{self.clip:g} · 10^{self.digits_to_keep} = {largest:.4g}; lower digits_to_keep, clip or max_weight"
+            )
+
+    def check_sum(self, prepared: Prepared, least: int, most: int) -> None:
+        weight, most = int(prepared.values.view(np.int64)[-1]), most * self.max_weight
+        if not least <= weight <= most:
+            raise ValueError(
+                f"expected a sum of weights of {least} to {most}, got {weight}: somebody has damaged it, or lied about "
+                "the number of peers"
             )
 
     def check_weight(self, weight: int) -> None:

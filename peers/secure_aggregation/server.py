@@ -1,5 +1,6 @@
 """The server as programs use it."""
 
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from peers.secure_aggregation.combining import Combination
 from peers.secure_aggregation.node import Node, Permits, endpoint_of
 from peers.secure_aggregation.profiles import AggregationProfile
 from peers.secure_aggregation.scheduler import Scheduler
-from peers.secure_aggregation.settings import Settings
+from peers.secure_aggregation.settings import Settings, check_timeout
 from peers.secure_aggregation.tree import check_sizes
 from tools.errors import UserError
 
@@ -61,7 +62,7 @@ class SchedulingServer:
         combine_args: Mapping[str, Any] | None = None,
     ) -> None:
         _check_numbers(port, target_size, group_size, num_actors, timeout_s)
-        min_size = min(group_size, target_size) if min_size is None else min_size
+        min_size = group_size if min_size is None else min_size
         if type(min_size) is not int or not group_size <= min_size <= target_size:
             raise UserError(
                 f"min_size: expected {group_size} (group_size) to {target_size} (target_size), got {min_size}"
@@ -89,6 +90,7 @@ class SchedulingServer:
         self._bound_to = endpoint_of(host, port)
         self._identity = read_identity(Path(keys), name)
         self._permits = Permits(Path(keys))
+        self.scheduler: Scheduler | None = None
         self._node: Node | None = None
 
     def __enter__(self) -> "SchedulingServer":
@@ -113,12 +115,16 @@ class SchedulingServer:
 
     def wait(self, timeout_s: float | None = None) -> None:
         """Return after some time, or never; raise what ended the server."""
+        if self._node is None:
+            raise UserError(f"port {self.port}: expected a started server; call start(), or use it in `with`")
         self._node.wait(lambda: False, timeout_s)
 
     @property
     def statistics(self) -> dict[str, int]:
         """Rounds completed, attempts given up, peers present, connections refused, messages dropped by reason."""
         scheduler = self.scheduler
+        if scheduler is None:
+            return {}
         counted = {"rounds": scheduler.rounds, "repeats": scheduler.repeats, "peers": len(scheduler.known)}
         counted["refused"] = self._permits.refused
         return counted | {f"dropped: {reason}": count for reason, count in sorted(scheduler.dropped.items())}
@@ -126,7 +132,8 @@ class SchedulingServer:
     def stop(self) -> None:
         """End; peers in the middle of a round complete it."""
         if self._node is not None:
-            self._node.stop(LINGER_S)
+            until_s = time.monotonic() + LINGER_S
+            self._node.stop(lambda: not self.scheduler.unsent() or time.monotonic() > until_s)
             self._node = None
 
 
@@ -138,5 +145,4 @@ def _check_numbers(port: int, target_size: int, group_size: int, num_actors: int
         raise UserError(
             f"target_size: expected a whole number of at least group_size = {group_size}, got {target_size!r}"
         )
-    if isinstance(timeout_s, bool) or not isinstance(timeout_s, int | float) or not 0 < timeout_s < 1e9:
-        raise UserError(f"timeout_s: expected a number above 0, got {timeout_s!r}")
+    check_timeout(timeout_s)

@@ -13,6 +13,8 @@ from tools.errors import UserError, one_line
 
 LONGEST_BEAT_S = 3.0
 
+LEAST_TIMEOUT_S, LONGEST_TIMEOUT_S = 1.0, 1e9
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -78,6 +80,16 @@ class Settings:
         return hashlib.sha256(self.to_text().encode()).digest()
 
 
+def check_timeout(timeout_s: Any, name: str = "timeout_s") -> None:
+    """Raise UserError for a number of seconds that is none, or too small for anything to be sent again within it."""
+    is_number = isinstance(timeout_s, int | float) and not isinstance(timeout_s, bool)
+    if not is_number or not LEAST_TIMEOUT_S <= timeout_s <= LONGEST_TIMEOUT_S:
+        raise UserError(
+            f"{name}: expected {LEAST_TIMEOUT_S:g} to {LONGEST_TIMEOUT_S:g} seconds, as what is lost on the way is "
+            f"sent again after half a second at the earliest, got {timeout_s!r}"
+        )
+
+
 def read_settings(text: str) -> Settings:
     """Return what `to_text` gave.
 
@@ -91,8 +103,7 @@ def read_settings(text: str) -> Settings:
         profile = _profile(given["profile"], given["arguments"])
         combination = None if given["combine"] is None else _combination(given["combine"])
         timeout_s = given["timeout_s"]
-        if isinstance(timeout_s, bool) or not isinstance(timeout_s, int | float) or not 0 < timeout_s < 1e9:
-            raise ValueError(f"timeout_s: expected a number above 0, got {timeout_s!r}")
+        check_timeout(timeout_s)
         return Settings(profile, combination, float(timeout_s))
     except (ValueError, TypeError, RecursionError) as error:
         raise UserError(f"the server's settings: {one_line(error)}") from error

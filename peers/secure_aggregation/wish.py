@@ -18,6 +18,8 @@ class Wish:
     Attributes:
         settings: of the server, under which the model was prepared.
         deadline_s: until when a round must have begun.
+        began_s, ended_s: when the first attempt was assigned and when it was over, by the clock.
+        n: peers whose average it is.
         packed: the average's bytes, once there is one.
         error: why there will be none.
     """
@@ -28,6 +30,7 @@ class Wish:
     deadline_s: float
     began_s: float | None = None
     ended_s: float | None = None
+    n: int | None = None
     packed: bytes | None = None
     error: str | None = None
 

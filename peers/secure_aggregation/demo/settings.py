@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from peers.secure_aggregation.demo.process import HOST, Job
+from peers.secure_aggregation.settings import check_timeout
 from peers.secure_aggregation.tree import check_sizes
 from tools.errors import UserError
 
 MOST_PORT = 65_535
-LONGEST_S = 1e9
 DATA_SKIP = {"digits": 1}
 DATA_SKIP_OF_OTHERS = 25
 
@@ -53,8 +53,7 @@ class DemoSettings:
                 f"--total: expected at least {self.target_size} (--server-target-size), as no round would begin, "
                 f"got {self.total}"
             )
-        if not 0 < self.timeout < LONGEST_S:
-            raise UserError(f"--timeout: expected a number above 0 and below {LONGEST_S:g}, got {self.timeout:g}")
+        check_timeout(self.timeout, "--timeout")
         self._check_ports()
 
     @property

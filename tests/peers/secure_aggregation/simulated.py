@@ -227,10 +227,10 @@ class Simulation:
         self._processes[number].asleep = True
 
     def wake(self, number: int) -> None:
-        """Let a process go on."""
+        """Let a process go on, with what other peers have said before what the server has, as real ones do."""
         process = self._processes[number]
         process.asleep, held, process.held = False, process.held, []
-        for sender, frames in held:
+        for sender, frames in sorted(held, key=lambda each: each[0] == self.key(SERVER)):
             process.endpoint.receive(sender, frames, self.now_s)
         self._flush(process)
 

@@ -150,6 +150,22 @@ def test_groups_that_hide_nothing_or_are_no_part_of_a_tree_are_refused(forgery: 
         forgery(told[own], own).check(own)
 
 
+@pytest.mark.parametrize("n", [2, 4, 1000])
+def test_a_single_group_is_of_as_many_as_there_are(n: int) -> None:
+    told = assignments(3)
+    told[key(0)].check(key(0))
+    with pytest.raises(ProtocolError, match="impossible group"):
+        replace(told[key(0)], n=n).check(key(0))
+
+
+def test_each_column_of_a_group_stands_for_three_peers() -> None:
+    told = assignments(9, combined=True)
+    own = actor_on_top(told)
+    replace(told[own], n=9).check(own)
+    with pytest.raises(ProtocolError, match="impossible group"):
+        replace(told[own], n=8).check(own)
+
+
 def test_nobody_is_told_of_no_groups() -> None:
     told = assignments(9)
     with pytest.raises(ProtocolError, match="no groups"):

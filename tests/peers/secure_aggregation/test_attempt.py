@@ -406,7 +406,7 @@ def test_what_is_not_awaited_is_refused_by_reason() -> None:
     shares = {"group": group.number, "length": words}
     assert refusal(table, actor, member, Kind.SHARE, **shares) is None
     assert refusal(table, actor, member, Kind.SEED, group.number) is None
-    assert refusal(table, actor, member, Kind.CONFIRM, group.number) is None
+    assert refusal(table, actor, member, Kind.CONFIRM, group.number) == "repeated"
     assert refusal(table, actor, member, Kind.SHARE, 77, length=words) == "unknown group"
     assert refusal(table, actor, stranger, Kind.SHARE, **shares) == "wrong sender"
     assert refusal(table, actor, stranger, Kind.CONFIRM, group.number) == "wrong sender"
@@ -429,6 +429,34 @@ def test_what_is_not_awaited_is_refused_by_reason() -> None:
     assert refusal(table, one, plain, Kind.KEY, root.number) == "wrong sender"
     table.run_but(Kind.PREPARED)
     assert refusal(table, one, other, Kind.SEALED, root.number, length=words) == "repeated"
+    for kind, values in ((Kind.PREPARED, []), (Kind.KEY, [bytes(32)])):
+        assert refusal(table, one, other, kind, root.number) is None
+        table.attempts[one].handle(other, Message(kind, NO_ROUND, 0, root.number, values))
+        assert refusal(table, one, other, kind, root.number) == "repeated"  # so that nobody makes progress of it
+
+
+@pytest.mark.parametrize("combined", [False, True])
+@pytest.mark.parametrize("n", [8, 10])
+def test_a_sum_over_other_numbers_of_peers_than_told_is_refused(n: int, combined: bool) -> None:
+    table = Table(9, combination=Combination("median", 1) if combined else None)
+    table.run()
+    for actor in table.root.actors:
+        table.attempts[actor].assignment = replace(table.attempts[actor].assignment, n=n)
+    table.open()
+    for actor in table.root.actors:
+        assert table.attempts[actor].packed is None
+        assert f"expected a sum of weights of {n} to {n}, got 9" in table.attempts[actor].problem
+
+
+def test_the_mean_of_a_group_is_never_that_of_fewer_than_three() -> None:
+    table = Table(9, combination=Combination("median", 1))
+    one, other = table.tree.groups[0].members[0], table.tree.groups[1].members[0]
+    for peer, weight in ((one, 2**64 - 1), (other, 3)):  # 1 and 5 in their groups, 9 in all
+        table.prepared[peer].values[-1] = weight
+    table.run()
+    table.open()
+    assert {table.attempts[actor].packed for actor in table.root.actors} == {None}
+    assert "expected a sum of weights of 3 to 9, got 1" in table.attempts[table.root.actors[0]].problem
 
 
 def test_results_come_from_those_whose_task_it_is() -> None:
@@ -469,8 +497,8 @@ def test_a_damaged_sum_is_told() -> None:
     for actor in table.root.actors:
         assert table.attempts[actor].packed is None
         assert table.attempts[actor].problem == (
-            "the sum of all models was opened, and there is no average: expected a sum of weights of at least 1, got "
-            "-3: the sum is damaged"
+            "the sum of all models was opened, and there is no average: expected a sum of weights of 3 to 3, got -3: "
+            "somebody has damaged it, or lied about the number of peers"
         )
 
 

@@ -1,10 +1,11 @@
 import pytest
 
 from peers.secure_aggregation import peer as peer_module
+from peers.secure_aggregation.client import LINGER_S
 from peers.secure_aggregation.messages import Kind
 from peers.secure_aggregation.profiles import AverageAdditiveSharingModelProfile
 from peers.secure_aggregation.settings import Settings
-from tests.peers.secure_aggregation.scene import MODEL, SETTINGS, TIMEOUT_S, Scene
+from tests.peers.secure_aggregation.scene import MODEL, ROUND, SETTINGS, TIMEOUT_S, Scene
 
 
 @pytest.fixture
@@ -210,3 +211,47 @@ def test_who_leaves_in_the_middle_does_not_come_back(scene: Scene) -> None:
     scene.stage.wait(11 * TIMEOUT_S)
     assert scene.peer.wish.error is not None
     assert [message.kind for _, message in scene.server.heard if message.kind != Kind.BEAT] == [Kind.BYE]
+
+
+def test_who_leaves_first_sends_what_others_wait_for(scene: Scene) -> None:
+    assignment = scene.begin()
+    scene.finish(assignment)
+    voice = next(voice for voice in scene.others if voice.key not in assignment.contacts)
+    voice.refuses.add(Kind.RESULT)
+    scene.say(Kind.SERVE, [voice.key, 12, "tcp://other:1"], round=ROUND, attempt=0)
+    scene.server.heard.clear()
+    scene.peer.leave(scene.stage.now_s)
+    scene.stage.wait(LINGER_S - 0.5)
+    assert not scene.server.of(Kind.BYE)
+    assert scene.server.of(Kind.BEAT)  # or the server would think that nobody sends it any more
+    assert not scene.peer.is_gone
+    voice.refuses.clear()
+    scene.stage.wait(4.5)
+    assert voice.of(Kind.RESULT)
+    assert scene.server.take(Kind.BYE)
+    assert scene.peer.is_gone
+
+
+@pytest.mark.parametrize("hears", [True, False])
+def test_who_leaves_does_not_wait_for_those_who_do_not_answer(scene: Scene, hears: bool) -> None:
+    assignment = scene.begin()
+    scene.finish(assignment)
+    voice = next(voice for voice in scene.others if voice.key not in assignment.contacts)
+    voice.refuses.add(Kind.RESULT)
+    if not hears:
+        scene.server.refuses.add(Kind.BYE)
+    scene.say(Kind.SERVE, [voice.key, 12, "tcp://other:1"], round=ROUND, attempt=0)
+    scene.peer.leave(scene.stage.now_s)
+    scene.stage.wait(LINGER_S + 0.5)
+    assert bool(scene.server.of(Kind.BYE)) == hears
+    assert scene.peer.is_gone == hears
+    scene.stage.wait(LINGER_S)
+    assert scene.peer.is_gone
+
+
+def test_who_leaves_a_server_that_is_away_is_gone_at_once(scene: Scene) -> None:
+    scene.welcome()
+    scene.stage.mute.add(scene.server.key)
+    scene.stage.wait(TIMEOUT_S)
+    scene.peer.leave(scene.stage.now_s)
+    assert scene.peer.is_gone

@@ -98,8 +98,10 @@ def test_real_sockets_average_with_weights_again_and_again(server: SchedulingSer
     def work(number: int) -> list[dict[str, np.ndarray]]:
         with aggregator(server, keys, number, ports[number]) as peer:
             assert peer.time_elapsed is None
+            assert peer.num_peers is None
             means = [peer.aggregate(model(number)), peer.aggregate(model(number), weight=number + 1)]
             assert peer.time_elapsed > 0
+            assert peer.num_peers == PEERS
             assert peer.statistics["sent bytes"] > 0
             return means
 
@@ -293,6 +295,89 @@ def test_a_model_unlike_the_others_is_refused_by_name(server: SchedulingServer, 
     assert {str(error).split(": ")[-1] for error in others} == {"3 of 4 peers signed up"}
 
 
+def test_too_few_for_one_of_the_peers(server: SchedulingServer, keys: Path) -> None:
+    ports = free_ports(PEERS)
+
+    def work(number: int) -> Any:
+        with aggregator(server, keys, number, ports[number], min_peers=3 if number else PEERS + 1) as peer:
+            return peer.aggregate(model(number))
+
+    first, *others = together([lambda i=i: work(i) for i in range(PEERS)])
+    assert str(first) == "the server's assignment: expected at least 5 peers (min_peers), got 4"
+    expected = sum(model(i)["b"] for i in range(1, PEERS)) / 3
+    assert all(mean["b"] == pytest.approx(expected, abs=1.1e-6) for mean in others)
+    for wrong in (2, 3.0):
+        with pytest.raises(UserError, match="min_peers: expected a whole number of at least 3, got"):
+            aggregator(server, keys, 0, ports[0], min_peers=wrong)
+
+
+def test_stopping_ends_the_wait_of_another_thread(server: SchedulingServer, keys: Path) -> None:
+    for port in free_ports(5):
+        with aggregator(server, keys, 0, port) as peer:
+            stopper = threading.Timer(0.2, peer.stop)
+            stopper.start()
+            with pytest.raises(AggregationError, match="stopped before there was an average"):
+                peer.aggregate(model(0))
+            stopper.join()
+
+
+def test_whatever_ends_the_thread_ends_the_wait(server: SchedulingServer, keys: Path) -> None:
+    (port,) = free_ports(1)
+    with aggregator(server, keys, 0, port) as peer:
+
+        def fail(now_s: float) -> None:
+            raise MemoryError("for a test")
+
+        threading.Timer(0.2, lambda: peer._node.do(fail)).start()
+        with pytest.raises(MemoryError, match="for a test"):
+            peer.aggregate(model(0))
+
+
+def test_who_interrupts_an_aggregation_can_ask_again(server: SchedulingServer, keys: Path) -> None:
+    ports = free_ports(PEERS)
+    begun = threading.Event()
+
+    class Interrupted(BaseException):
+        pass
+
+    def interrupted(peer: PrivacyPreservingAggregator) -> None:
+        wait = peer._node.wait
+
+        def wait_and_raise(over: Callable[[], bool], timeout_s: float | None = None) -> bool:
+            wait(lambda: peer._peer.attempt is not None)
+            raise Interrupted  # as a signal may, in the middle of a round
+
+        peer._node.wait = wait_and_raise
+        with pytest.raises(Interrupted):
+            peer.aggregate(model(0))
+        peer._node.wait = wait
+
+    def work(number: int) -> list[int | None]:
+        counts = []
+        with aggregator(server, keys, number, ports[number]) as peer:
+            if number == 0:
+                interrupted(peer)
+                begun.set()
+            for _ in range(1 if number == 0 else 2):
+                peer.aggregate(model(number))
+                counts.append(peer.num_peers)
+                begun.wait(DEADLINE_S)
+        return counts
+
+    first, *others = together([lambda i=i: work(i) for i in range(PEERS)])
+    assert first == [PEERS]
+    assert others in ([[3, PEERS]] * 3, [[PEERS, PEERS]] * 3)
+
+
+def test_a_server_that_is_not_started(keys: Path) -> None:
+    (port,) = free_ports(1)
+    server = SchedulingServer(port, PEERS, 3, 2, AverageAdditiveSharingModelProfile(6), keys=keys, host="127.0.0.1")
+    assert server.statistics == {}
+    with pytest.raises(UserError, match="expected a started server"):
+        server.wait(1.0)
+    server.stop()
+
+
 def test_no_server(keys: Path) -> None:
     port, nobody = free_ports(2)
     peer = PrivacyPreservingAggregator(
@@ -324,6 +409,16 @@ def test_addresses(address: str, keys: Path) -> None:
         split_address(address)
     with pytest.raises(UserError, match="address: expected tcp://host:port, got"):
         PrivacyPreservingAggregator("tcp://127.0.0.1:6000", address, keys, name="peer-0")
+
+
+@pytest.mark.parametrize("host", ["*", "0.0.0.0", "[::]"])
+def test_addresses_by_which_nobody_is_reached(host: str, keys: Path) -> None:
+    here, everywhere = "tcp://127.0.0.1:6000", f"tcp://{host}:6000"
+    with pytest.raises(UserError, match="expected the one by which others reach this peer; listen is"):
+        PrivacyPreservingAggregator(everywhere, here, keys, name="peer-0")
+    with pytest.raises(UserError, match=r"address: expected the server.s, got .*, which stands"):
+        PrivacyPreservingAggregator(here, everywhere, keys, name="peer-0")
+    PrivacyPreservingAggregator(here, here, keys, name="peer-0", listen=everywhere)
 
 
 def test_names_of_interfaces() -> None:

@@ -101,6 +101,7 @@ def forged(scene: Scene, what: str) -> tuple[Assignment, str]:
         above = replace(root, number=10, members=(*below.actors, *rest), actors=actors, origins=origins)
         return replace(assignment, groups=(below, above)), MEANS
     changes = {
+        "few": ({"n": 6}, "the server's assignment: expected at least 7 peers (min_peers), got 6"),
         "layout": ({"layout_digest": bytes(32)}, OTHER),
         "settings": ({"settings_digest": bytes(32)}, OTHER),
         "pair": (
@@ -117,12 +118,13 @@ def forged(scene: Scene, what: str) -> tuple[Assignment, str]:
     return replace(assignment, **changed), text
 
 
-@pytest.mark.parametrize("what", ["stranger", "server", "layout", "settings", "pair", "overflow", "means"])
+@pytest.mark.parametrize("what", ["stranger", "server", "few", "layout", "settings", "pair", "overflow", "means"])
 def test_what_a_peer_will_not_follow_ends_its_wish(scene: Scene, what: str) -> None:
     scene.welcome()
     wish = scene.wish()
     session = scene.peer.session
     assignment, text = forged(scene, what)
+    scene.peer.min_peers = 7 if what == "few" else 6
     scene.assign(assignment)
     assert wish.error == text
     assert scene.peer.attempt is None
@@ -235,6 +237,20 @@ def test_a_confirmation_of_something_else_ends_the_wish_and_the_round(scene: Sce
     assert scene.peer.dropped["not awaited"] == 1  # never again in this round
 
 
+def test_confirmations_of_a_later_attempt_wait_for_it(scene: Scene) -> None:
+    scene.welcome()
+    scene.wish()
+    later = scene.assignment(attempt=2)
+    other = scene.assignment(attempt=2, round=LATER_ROUND)
+    for each in (later, other):
+        scene.confirm(each, each.groups[0])
+    for attempt in (0, 1):
+        scene.assign(scene.assignment(attempt=attempt))
+    scene.assign(later)
+    assert set(scene.peer.attempt._confirmed[later.groups[0].number]) == set(later.groups[0].members)
+    assert not scene.peer._early
+
+
 # What other peers may say
 
 
@@ -268,12 +284,33 @@ def test_results_that_nobody_waits_for_are_acknowledged_so_that_their_senders_go
     assert voice.unsent() == 0
 
 
+def test_what_is_told_twice_is_no_progress(scene: Scene) -> None:
+    assignment = scene.assignment()
+    scene.welcome()
+    scene.wish()
+    group = assignment.groups[0]
+    member = next(key for key in group.members if key != scene.own.key)
+    where = {"round": ROUND, "group": group.number, "session": assignment.contacts[member].session}
+    confirm = [member, Kind.CONFIRM, assignment.digest(group)]
+    assert scene.stage.whisper(*confirm, sequence=50, **where) is None
+    assert scene.stage.whisper(*confirm, sequence=51, **where) == "repeated"  # early
+    scene.assign(assignment)
+    moved = scene.peer.chunks_moved
+    assert scene.stage.whisper(*confirm, sequence=52, **where) == "repeated"
+    scene.finish(assignment)
+    assert scene.peer.chunks_moved > moved
+    moved = scene.peer.chunks_moved
+    assert scene.stage.whisper(member, Kind.PREPARED, sequence=53, **where) is None
+    assert scene.stage.whisper(member, Kind.PREPARED, sequence=54, **where) == "repeated"
+    assert scene.peer.chunks_moved == moved + 1
+
+
 # The end of a round
 
 
 def test_a_result_ends_the_wish(scene: Scene) -> None:
     assignment = scene.begin()
-    began_s = scene.peer.now_s
+    began_s = scene.peer.clock_s
     scene.stage.wait(0.5)
     scene.finish(assignment, result=b"0123456789abcdef")
     wish = scene.peer.wish
@@ -518,6 +555,36 @@ def test_the_deadline_for_a_round_to_begin_is_extended_by_a_repeat(scene: Scene)
     assert patient.deadline_s == deadline_s
 
 
+# Being given up
+
+
+def test_who_is_given_up_is_a_new_process_for_all_others(scene: Scene) -> None:
+    scene.begin()
+    session = scene.peer.session
+    scene.peer.abandon(scene.stage.now_s)
+    scene.stage.talk()
+    assert scene.peer.wish.error == "given up by who had asked for it"
+    assert scene.peer.attempt is None
+    assert scene.server.take(Kind.HELLO).body[0] == scene.peer.session > session
+
+
+def test_there_may_be_nothing_to_give_up(scene: Scene) -> None:
+    scene.welcome()
+    scene.peer.abandon(scene.stage.now_s)
+    scene.wish()
+    scene.finish(scene.assign(scene.assignment()))
+    scene.peer.abandon(scene.stage.now_s)
+    scene.stage.talk()
+    assert not scene.server.of(Kind.HELLO)
+    assert scene.peer.wish.error is None
+
+
+def test_who_leaves_waits_for_nothing_more(scene: Scene) -> None:
+    scene.begin()
+    scene.peer.leave(scene.stage.now_s)
+    assert scene.peer.wish.error == "stopped before there was an average"
+
+
 # Errors
 
 
@@ -527,7 +594,7 @@ def test_what_the_server_says_ends_the_wish(scene: Scene) -> None:
     assert not scene.peer.wish.is_over
     scene.say(Kind.FAIL, "too few", round=ROUND)
     assert scene.peer.wish.error == "too few"
-    assert scene.peer.wish.ended_s == scene.peer.now_s
+    assert scene.peer.wish.ended_s == scene.peer.clock_s
     wish = scene.wish()
     scene.say(Kind.FAIL, "told again", round=ROUND)
     scene.say(Kind.ABORT, [], round=ROUND, attempt=0)

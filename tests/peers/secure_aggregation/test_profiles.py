@@ -487,6 +487,17 @@ def test_a_weight_is_the_last_word_and_multiplies_the_others(kind: str) -> None:
 # Sums
 
 
+@pytest.mark.parametrize(("weight", "is_right"), [(2, False), (3, True), (20, True), (21, False), (2**64 - 4, False)])
+def test_sums_are_over_as_many_peers_as_there_are(weight: int, is_right: bool) -> None:
+    profile = AverageAdditiveSharingModelProfile(0, max_weight=5)
+    total = Prepared(profile.prepare({"x": np.array([1.0])}).layout, np.array([5, weight], np.uint64))
+    if is_right:
+        profile.check_sum(total, 3, 4)
+        return
+    with pytest.raises(ValueError, match=r"^expected a sum of weights of 3 to 20, got -?\d+: somebody has damaged it"):
+        profile.check_sum(total, 3, 4)
+
+
 def test_sums_wrap_and_damaged_ones_are_refused() -> None:
     profile = AverageAdditiveSharingModelProfile(0)
     layout = profile.prepare({"x": np.array([1.0])}).layout

@@ -403,6 +403,81 @@ def test_the_server_is_lost_with_a_peer_and_comes_back_in_the_middle_of_opening(
     assert repeated
 
 
+# Leaving and giving up
+
+
+def test_whoever_asked_may_give_up_at_any_moment() -> None:
+    everybody, outcomes = set(range(6)), set()
+    for moment in moments(SHAPES["6"], 9):
+        simulation = disturbed(SHAPES["6"], moment, lambda simulation: simulation.peer(2).abandon(simulation.now_s))
+        simulation.finish(SOON_S)
+        members = simulation.outcome({0, 1, 3, 4, 5})
+        assert members in (everybody, everybody - {2})
+        outcomes.add(members == everybody)
+        simulation.watch.check()
+        simulation.run(2.0)
+        simulation.round(within_s=2 * TIMEOUT_S)
+        assert simulation.outcome() == everybody
+    assert outcomes == {True, False}
+
+
+def test_asking_again_gives_up_what_was_asked_before() -> None:
+    simulation = SHAPES["6"]()
+    begun(simulation)
+    first = simulation.wishes[2]
+    second = simulation.wish(2)
+    others = {0, 1, 3, 4, 5}
+    assert first.error == "given up by who had asked for it"
+    assert simulation.run(SOON_S, lambda: all(simulation.wishes[number].is_over for number in others))
+    assert simulation.outcome(others) == others
+    for number in others:
+        simulation.wish(number)
+    simulation.finish(SOON_S)
+    assert simulation.outcome() == set(range(6))
+    assert second.n == 6
+    simulation.watch.check()
+
+
+@pytest.mark.parametrize("pause_s", [0.2, 0.6, 1.5])
+def test_a_peer_that_hears_others_before_the_server_takes_part_in_the_repeat(pause_s: float) -> None:
+    for moment in moments(SHAPES["6"], 25):
+
+        def leave(simulation: Simulation) -> None:
+            simulation.sleep(2)
+            simulation.peer(3).leave(simulation.now_s)
+            simulation.after(pause_s, lambda: simulation.wake(2))
+
+        simulation = disturbed(SHAPES["6"], moment, leave)
+        simulation.finish(SOON_S)
+        simulation.run(pause_s)
+        simulation.finish(1.0)
+        assert simulation.outcome({0, 1, 2, 4, 5}) in ({0, 1, 2, 4, 5}, set(range(6)))
+        assert simulation.server.repeats <= 1
+        simulation.watch.check()
+
+
+def test_all_may_leave_as_soon_as_they_have_the_result(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(messages, "CHUNK_BYTES", 64)
+    monkeypatch.setattr(channel, "CHUNK_BYTES", 64)
+    simulation = Simulation(9, words=3000, timeout_s=TIMEOUT_S, delay_s=(0.05, 0.1))  # a result takes several seconds
+    left: set[int] = set()
+    for number in simulation.alive:
+        simulation.wish(number)
+
+    def leave() -> bool:
+        for number, wish in simulation.wishes.items():
+            if wish.is_over and number not in left:
+                left.add(number)
+                simulation.peer(number).leave(simulation.now_s)
+            if simulation.peer(number).is_gone:
+                simulation.crash(number)
+        return not simulation.alive
+
+    assert simulation.run(100.0, leave)
+    assert simulation.outcome(range(9)) == set(range(9))
+    assert simulation.server.known == {}
+
+
 # Silence and cut links
 
 
