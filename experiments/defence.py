@@ -154,10 +154,11 @@ class Defender:
         vectors = vectors.to(self.device)
         for place, (pre, arguments) in enumerate(defence.before):
             remembered = self._remembered(f"pre-{place}", f"{part}pre-{place}")
+            rows = vectors.shape[-2]
             vectors = pre.transform(vectors, f=self.f, copies=copies, **context, **remembered, **arguments)
             copies = 1
-        if defence.before and context.get("weights_row") is not None and defence.changes_rows(context["n"], self.f):
-            del context["weights_row"]  # which are those of vectors that are no more
+            if vectors.shape[-2] != rows:
+                context.pop("weights_row", None)  # which are those of vectors that are no more
         remembered = self._remembered("rule", f"{part}rule-{self._drawn}")
         result, weights = defence.rule.aggregate_and_weights(
             vectors, f=self.f, copies=copies, **context, **remembered, **defence.arguments

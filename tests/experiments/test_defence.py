@@ -117,6 +117,14 @@ def test_copies_are_none_any_more_after_a_pre_aggregator(vectors: Tensor) -> Non
         assert_close(known(vectors, copies=2)[0], unknown(vectors)[0])
 
 
+@pytest.mark.parametrize("after", ["nnm", "clipping"])
+def test_mixing_weights_end_with_the_vectors_that_had_them(vectors: Tensor, after: str) -> None:
+    settings = {"pre_gar": ["bucketing", after], "gar": "average", "nb_decl_byz": 1}
+    weights = torch.full((7,), 1 / 7, dtype=torch.float64)
+    known, unknown = defender(**settings), defender(**settings)
+    assert_close(known(vectors, weights_row=weights)[0], unknown(vectors)[0])
+
+
 def test_each_of_several_rules_remembers_its_own_steps(vectors: Tensor) -> None:
     ours, states = defender(gars="foolsgold,1;foolsgold,1"), {0: {}, 1: {}}
     for step in range(8):
