@@ -13,12 +13,13 @@ from scipy.sparse import csr_array
 from scipy.sparse.csgraph import breadth_first_order
 
 from experiments.mixing_weights import SCHEMES, mixing_weights, spectral_gap
-from experiments.topologies import CONTEXT, TRIES, Topology, topologies
+from experiments.topologies import CONTEXT, Topology, topologies
 from tools.arguments import bind, explicit_parameters
 from tools.errors import UserError, one_line
 from tools.seeding import derive_seed
 
 FLAG = "--topology-args"
+TRIES = 100
 MOST_LISTED = 12
 
 
@@ -28,7 +29,8 @@ class CommonArguments:
 
     Attributes:
         byzantine: which nodes are Byzantine: the "last" ones, "random" ones drawn by seed, or a list of their numbers.
-        connected: whether honest nodes must be able to hear of each other through honest nodes.
+        connected: whether graphs that are drawn once must be connected, and honest nodes be able to hear of each other
+            through honest nodes.
         allow_weak: whether honest nodes may have more Byzantine neighbours than their rule tolerates.
         weights: the name of the mixing weights.
     """
@@ -174,7 +176,15 @@ class Network:
     def graph(self, step: int) -> Graph:
         """Return who hears whom in a round, by the numbers of nodes; see `Topology.graph`."""
         rng = random.Random(derive_seed(self._seed, "topology", step if self._period is None else self._draw))
-        return self._topology.graph(self.n, rng=rng, step=self._phase(step), **self._own)
+        must_connect = self._common.connected and self._topology.drawn and self._period == 1
+        for _ in range(TRIES):
+            graph = self._topology.graph(self.n, rng=rng, step=self._phase(step), **self._own)
+            if not must_connect or networkx.is_connected(graph.to_undirected(as_view=True)):
+                return graph
+        raise UserError(
+            f"{FLAG}: expected a connected {self.name} graph of {self.n} nodes, got none in {TRIES} draws; ask for "
+            f"more edges, or connected:False"
+        )
 
     def layout(self, graph: Graph) -> numpy.ndarray:
         """Return where to draw the nodes of one of its graphs, (n, 2)."""

@@ -7,19 +7,15 @@ round to round. No dependency on torch, so that networks can be drawn without it
 import math
 import random
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from typing import Any, ClassVar
 
-import networkx
 import numpy
 from networkx import Graph
 
-from tools.errors import UserError
 from tools.registry import Registry, import_modules
 
 CONTEXT = frozenset({"n", "rng", "step"})
 """What the caller of `Topology.graph` fills in, and users do not set."""
-TRIES = 100
 
 
 class Topology(ABC):
@@ -46,7 +42,8 @@ class Topology(ABC):
         """Return who hears whom in a round.
 
         Args:
-            rng: starts anew for every call, in the same way but where graphs are redrawn.
+            rng: starts anew for every round, in the same way but where graphs are redrawn; one that must be connected
+                and is not is drawn again with it.
             step: number of the round, from 0.
 
         Returns:
@@ -87,24 +84,6 @@ class RedrawnTopology(Topology):
 
 
 topologies: Registry[Topology] = Registry("topology")
-
-
-def draw_connected(draw: Callable[[], Graph], what: str) -> Graph:
-    """Return the first connected graph that is drawn.
-
-    Args:
-        what: the topology and the numbers of what is drawn, for the error.
-
-    Raises:
-        UserError: none of the first `TRIES` draws is connected.
-    """
-    for _ in range(TRIES):
-        graph = draw()
-        if networkx.is_connected(graph):
-            return graph
-    raise UserError(
-        f"--topology-args: {what}: expected a connected graph, got none in {TRIES} draws; ask for more edges"
-    )
 
 
 def circle(n: int) -> numpy.ndarray:

@@ -10,12 +10,12 @@ import random
 import networkx
 from networkx import Graph
 
-from experiments.topologies import Topology, draw_connected
+from experiments.topologies import Topology
 from tools.arguments import check_number
 
 
 class ErdosRenyi(Topology, name="erdos-renyi"):
-    """Any two nodes hear each other with probability p, by default 2 ln(n) / n; redrawn until all are connected."""
+    """Any two nodes hear each other with probability p, by default 2 ln(n) / n."""
 
     drawn = True
 
@@ -28,4 +28,4 @@ class ErdosRenyi(Topology, name="erdos-renyi"):
     @classmethod
     def graph(cls, n: int, *, rng: random.Random, step: int, p: float | None = None) -> Graph:
         p = min(2 * math.log(n) / n, 1) if p is None else p
-        return draw_connected(lambda: networkx.gnp_random_graph(n, p, seed=rng), f"{cls.name}: p = {p:g}, n = {n}")
+        return networkx.gnp_random_graph(n, p, seed=rng)

@@ -12,12 +12,12 @@ import networkx
 import numpy
 from networkx import Graph
 
-from experiments.topologies import Topology, draw_connected
+from experiments.topologies import Topology
 from tools.arguments import check_number
 
 
 class RandomGeometric(Topology, name="random-geometric"):
-    """Nodes at random places of the unit square hear those within `radius`, by default √(3 ln(n) / (πn)); connected."""
+    """Nodes at random places of the unit square hear those within `radius`, by default √(3 ln(n) / (πn))."""
 
     drawn = True
 
@@ -30,9 +30,7 @@ class RandomGeometric(Topology, name="random-geometric"):
     @classmethod
     def graph(cls, n: int, *, rng: random.Random, step: int, radius: float | None = None) -> Graph:
         radius = math.sqrt(3 * math.log(n) / (math.pi * n)) if radius is None else radius
-        return draw_connected(
-            lambda: networkx.random_geometric_graph(n, radius, seed=rng), f"{cls.name}: radius = {radius:g}, n = {n}"
-        )
+        return networkx.random_geometric_graph(n, radius, seed=rng)
 
     @classmethod
     def layout(cls, graph: Graph, *, radius: float | None = None) -> numpy.ndarray:

@@ -8,7 +8,7 @@ import random
 import networkx
 from networkx import Graph
 
-from experiments.topologies import Topology, draw_connected
+from experiments.topologies import Topology
 from tools.arguments import check_whole
 
 
@@ -34,7 +34,7 @@ def draw_regular(n: int, k: int, rng: random.Random) -> Graph:
 
 
 class Regular(Topology, name="regular"):
-    """Every node hears k others, drawn at random among all connected graphs in which k is everybody's number."""
+    """Every node hears k others, drawn at random among the graphs in which k is everybody's number."""
 
     drawn = True
 
@@ -45,5 +45,4 @@ class Regular(Topology, name="regular"):
 
     @classmethod
     def graph(cls, n: int, *, rng: random.Random, step: int, k: int | None = None) -> Graph:
-        k = degree(n, k)
-        return draw_connected(lambda: draw_regular(n, k, rng), f"{cls.name}: k = {k}, n = {n}")
+        return draw_regular(n, degree(n, k), rng)

@@ -8,7 +8,7 @@ import random
 import networkx
 from networkx import Graph
 
-from experiments.topologies import Topology, draw_connected
+from experiments.topologies import Topology
 from tools.arguments import check_number, check_whole
 
 
@@ -18,7 +18,7 @@ def degree(n: int, k: int | None) -> int:
 
 
 class SmallWorld(Topology, name="small-world"):
-    """A ring in which every node hears the k closest, each edge moved elsewhere with probability p; connected."""
+    """A ring in which every node hears the k closest, each edge moved elsewhere with probability p."""
 
     least = 3
     drawn = True
@@ -34,7 +34,4 @@ class SmallWorld(Topology, name="small-world"):
 
     @classmethod
     def graph(cls, n: int, *, rng: random.Random, step: int, k: int | None = None, p: float = 0.1) -> Graph:
-        k = degree(n, k)
-        return draw_connected(
-            lambda: networkx.watts_strogatz_graph(n, k, p, seed=rng), f"{cls.name}: k = {k}, p = {p:g}, n = {n}"
-        )
+        return networkx.watts_strogatz_graph(n, degree(n, k), p, seed=rng)

@@ -213,6 +213,30 @@ def test_honest_nodes_must_be_connected() -> None:
     make("dumbbell", 20, 2, byzantine=[8, 19])
 
 
+SPARSE = [("erdos-renyi", {"p": 0.001}), ("random-geometric", {"radius": 0.01})]
+
+
+@pytest.mark.parametrize(("name", "arguments"), SPARSE)
+def test_graphs_that_are_never_connected(name: str, arguments: dict[str, Any]) -> None:
+    with pytest.raises(UserError) as error:
+        make(name, 50, 0, **arguments)
+    assert str(error.value) == (
+        f"--topology-args: expected a connected {name} graph of 50 nodes, got none in 100 draws; ask for more edges, "
+        f"or connected:False"
+    )
+    network = make(name, 50, 5, connected=False, **arguments)
+    assert not networkx.is_connected(network.graph(0))
+    assert network.spectral_gap == pytest.approx(0, abs=1e-9)
+
+
+def test_graphs_are_drawn_until_they_are_connected() -> None:
+    for seed in range(20):
+        assert networkx.is_connected(make("regular", 20, 0, seed, k=2).graph(0))
+    assert not all(
+        networkx.is_connected(make("regular", 20, 0, seed, k=2, connected=False).graph(0)) for seed in range(20)
+    )
+
+
 def test_directed_networks_must_be_connected_both_ways(tmp_path: Path) -> None:
     # Two rings, 0 → 1 → 2 → 0 and 3 → 4 → 5 → 3, joined through node 6 one way and 7 the other
     edges = [(0, 1), (1, 2), (2, 0), (3, 4), (4, 5), (5, 3), (0, 6), (6, 3), (3, 7), (7, 0)]

@@ -10,7 +10,6 @@ import pytest
 
 from experiments.topologies import topologies
 from tests.experiments.topologies.test_topologies import draw
-from tools.errors import UserError
 
 
 def degrees(graph: networkx.Graph) -> Counter[int]:
@@ -181,19 +180,3 @@ def test_impossible_arguments(name: str, n: int, arguments: dict[str, Any], mess
     with pytest.raises((ValueError, TypeError)) as error:
         topologies[name].check(n=n, **arguments)
     assert str(error.value) == message
-
-
-@pytest.mark.parametrize(
-    ("name", "arguments", "message"),
-    [
-        (
-            "erdos-renyi",
-            {"p": 0.001},
-            "erdos-renyi: p = 0.001, n = 50: expected a connected graph, got none in 100 draws",
-        ),
-        ("random-geometric", {"radius": 0.01}, "random-geometric: radius = 0.01, n = 50: expected a connected graph"),
-    ],
-)
-def test_never_connected(name: str, arguments: dict[str, Any], message: str) -> None:
-    with pytest.raises(UserError, match=message):
-        draw(name, 50, **arguments)

@@ -9,9 +9,9 @@ import numpy
 import pytest
 
 import experiments.topologies
-from experiments.topologies import CONTEXT, RedrawnTopology, draw_connected, topologies
+from experiments.network import Network
+from experiments.topologies import CONTEXT, RedrawnTopology, topologies
 from tools.arguments import explicit_parameters
-from tools.errors import UserError
 from tools.registry import UnknownNameError
 
 WITHOUT_ARGUMENTS = [name for name in topologies if name not in ("file", "server")]
@@ -47,7 +47,8 @@ def test_nodes_are_numbered_and_hear_others_only(name: str, n: int) -> None:
 @pytest.mark.parametrize(("name", "n"), CASES)
 def test_all_hear_of_all_in_the_end(name: str, n: int) -> None:
     period = topologies[name].period(n)
-    rounds = [draw(name, n, seed=step, step=step).to_directed() for step in range(60 if period is None else period)]
+    network = Network(name, {}, n=n, f=0, seed=1)
+    rounds = [network.graph(step).to_directed() for step in range(60 if period is None else period)]
     assert networkx.is_strongly_connected(networkx.compose_all(rounds))
 
 
@@ -151,14 +152,3 @@ def test_server_has_no_graph() -> None:
             ValueError, match="server: expected workers that hear each other, but they talk to a server"
         ):
             ask()
-
-
-def test_draws_until_connected() -> None:
-    count: list[int] = []
-    draws = iter([networkx.empty_graph(3), networkx.path_graph(3), networkx.complete_graph(3)])
-    assert draw_connected(lambda: next(draws), "g").number_of_edges() == 2
-    with pytest.raises(
-        UserError, match="--topology-args: g: expected a connected graph, got none in 100 draws; ask for"
-    ):
-        draw_connected(lambda: count.append(1) or networkx.empty_graph(2), "g")
-    assert len(count) == 100
