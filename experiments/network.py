@@ -31,7 +31,8 @@ class CommonArguments:
         byzantine: which nodes are Byzantine: the "last" ones, "random" ones drawn by seed, or a list of their numbers.
         connected: whether graphs that are drawn once must be connected, and honest nodes be able to hear of each other
             through honest nodes.
-        allow_weak: whether honest nodes may have more Byzantine neighbours than their rule tolerates.
+        allow_weak: whether honest nodes may have more Byzantine neighbours than their rule tolerates, or too few
+            neighbours for it.
         weights: the name of the mixing weights.
     """
 
@@ -75,17 +76,21 @@ class Neighbourhoods:
     weights: numpy.ndarray
 
 
-@dataclass(frozen=True)
-class WeakNodes:
-    """Honest nodes that have more Byzantine neighbours than their rule tolerates, or too few neighbours for it.
+@dataclass(frozen=True, eq=False)
+class Heard:
+    """How many others workers hear, in every case.
+
+    A case is a round or, where graphs are redrawn, a number of neighbours that any node may have in some round.
 
     Attributes:
-        nodes: their numbers.
-        sizes: the sizes of neighbourhoods, own vector included, that the rule refuses.
+        others: (cases, n).
+        byzantine: (cases, h), Byzantine ones among those that honest workers hear.
+        at_least: whether these are the fewest, whatever is drawn; else the most.
     """
 
-    nodes: tuple[int, ...]
-    sizes: frozenset[int]
+    others: numpy.ndarray
+    byzantine: numpy.ndarray
+    at_least: bool = False
 
 
 def check_arguments(name: str, arguments: dict[str, Any], n: int, f: int) -> None:
@@ -127,6 +132,7 @@ class Network:
         name, n, f: as given; h: honest workers.
         nodes: the node of each worker: honest ones, then Byzantine ones, both in ascending order.
         varies: whether neighbourhoods differ from round to round.
+        heard: how many neighbours workers have.
         largest_byzantine_neighbours: of an honest node, in any round.
         largest_byzantine_share: of these among all its neighbours.
         largest_byzantine_weight: that an honest node gives its Byzantine neighbours together.
@@ -144,9 +150,10 @@ class Network:
         self._period = self._topology.period(n, **self._own)
         self.varies = self._period != 1
         self._draw_graphs()
-        self._heard, self._heard_byzantine, byzantine_weight = self._count_neighbours()
-        self.largest_byzantine_neighbours = int(self._heard_byzantine.max())
-        self.largest_byzantine_share = float((self._heard_byzantine / numpy.maximum(self._heard, 1)).max())
+        self.heard, byzantine_weight = self._count_neighbours()
+        byzantine, others = self.heard.byzantine, self.heard.others[:, : self.h]
+        self.largest_byzantine_neighbours = int(byzantine.max())
+        self.largest_byzantine_share = float((byzantine / numpy.maximum(others, 1)).max())
         self.largest_byzantine_weight = float(byzantine_weight.max())
 
     def _draw_graphs(self) -> None:
@@ -237,28 +244,31 @@ class Network:
                     f"{unheard} says never reaches node {deaf}; use a denser topology, or {FLAG} connected:False"
                 )
 
-    def _count_neighbours(self) -> tuple[numpy.ndarray, numpy.ndarray, numpy.ndarray]:
-        """Return the numbers of neighbours and of Byzantine ones, and the weight of these, three (cases, h).
-
-        A case is a round or, where graphs are redrawn, a number of neighbours that any node may have in some round, as
-        many of them Byzantine as can be.
-        """
+    def _count_neighbours(self) -> tuple[Heard, numpy.ndarray]:
+        """Return how many neighbours workers have, and the weight that honest ones give Byzantine ones, (cases, h)."""
         if self._period is None:
             degrees = self._topology.degrees(self.n, **self._own)
-            heard = numpy.repeat(numpy.array(degrees)[:, None], self.h, axis=1)
-            byzantine = numpy.minimum(heard, self.f)
+            heard = numpy.repeat(numpy.array(degrees)[:, None], self.n, axis=1)
+            byzantine = numpy.minimum(heard[:, : self.h], self.f)
             # No edge of a node with k neighbours weighs more than the edges of a graph in which all have k
             own = [[mixing_weights(self._common.weights, networkx.complete_graph(k + 1))[0, 0]] for k in degrees]
-            return heard, byzantine, byzantine / numpy.maximum(heard, 1) * (1 - numpy.array(own))
+            share = byzantine / numpy.maximum(heard[:, : self.h], 1)
+            return Heard(heard, byzantine), share * (1 - numpy.array(own))
         heard, byzantine, weight = [], [], []
         for step in range(self._period):
             around = self.neighbourhoods(step)
             ends = around.offsets[self.h]
             from_byzantine = around.senders[:ends] >= self.h
-            heard.append(numpy.diff(around.offsets[: self.h + 1]) - 1)
+            heard.append(numpy.diff(around.offsets) - 1)
             byzantine.append(numpy.add.reduceat(from_byzantine, around.offsets[: self.h], dtype=numpy.int64))
             weight.append(numpy.add.reduceat(from_byzantine * around.weights[:ends], around.offsets[: self.h]))
-        return numpy.stack(heard), numpy.stack(byzantine), numpy.stack(weight)
+        return Heard(numpy.stack(heard), numpy.stack(byzantine)), numpy.stack(weight)
+
+    @property
+    def most_honest_neighbours(self) -> numpy.ndarray:
+        """How many honest neighbours each honest worker has at most, (cases, h)."""
+        others = self.heard.others[:, : self.h]
+        return numpy.minimum(others, self.h - 1) if self._period is None else others - self.heard.byzantine
 
     def local_byz(self, nb_local_byz: int | None, nb_decl_byz: int) -> int:
         """Return b, the Byzantine neighbours that a node must tolerate.
@@ -271,38 +281,46 @@ class Network:
             return nb_local_byz
         return nb_decl_byz if self.complete else self.largest_byzantine_neighbours
 
-    def check_rule(self, check: Callable[[int], None], what: str, b: int) -> WeakNodes:
+    def check_rule(
+        self, check: Callable[[int], None], what: str, b: int, heard: Heard | None = None, way_out: str = ""
+    ) -> tuple[int, ...]:
         """Return the honest nodes that a rule does not protect; in rounds of redrawn graphs any node may be one.
+
+        A node that hears nobody needs no rule.
 
         Args:
             check: raises ValueError or TypeError if the rule cannot take so many vectors, own included and b of them
                 Byzantine.
             what: the rule's name.
             b: Byzantine neighbours that a node must tolerate.
+            heard: how many of their neighbours workers hear; by default all.
+            way_out: what else than another network may help, for the error.
 
         Raises:
             UserError: there are some, and `--topology-args allow-weak:True` is not given.
         """
+        heard = heard or self.heard
+        others = heard.others[:, : self.h]
         refusals: dict[int, str] = {}
-        for size in (numpy.unique(self._heard) + 1).tolist():
+        for count in numpy.unique(others[others > 0]).tolist():
             try:
-                check(size)
+                check(count + 1)
             except (ValueError, TypeError) as error:
-                refusals[size] = one_line(error)
-        weak = numpy.isin(self._heard + 1, list(refusals)) | (self._heard_byzantine > b)
+                refusals[count] = one_line(error)
+        weak = numpy.isin(others, list(refusals)) | (heard.byzantine > b)
         if weak.any() and not self._common.allow_weak:
             case, worker = numpy.argwhere(weak)[0]
-            heard, byzantine = int(self._heard[case, worker]), self._heard_byzantine[case, worker]
-            reason = refusals.get(heard + 1, f"{what} is to tolerate {b}")
+            count = int(others[case, worker])
+            byzantine = f"{'at least ' * heard.at_least}{heard.byzantine[case, worker]} of them Byzantine"
+            reason = refusals.get(count, f"{what} is to tolerate {b}")
             hears = "may hear" if self._period is None else "hears"
-            way_out = "other --nb-workers or --nb-decl-byz" if self.complete else "a denser topology"
+            other_network = "other --nb-workers or --nb-decl-byz" if self.complete else "a denser topology"
             raise UserError(
-                f"--topology, --nb-local-byz: node {self.nodes[worker]} {hears} {heard} neighbour{'s' * (heard != 1)}, "
-                f"{byzantine} of them Byzantine: {reason}; use {way_out}, another --nb-local-byz, or {FLAG} "
-                f"allow-weak:True"
+                f"--topology, --nb-local-byz: node {self.nodes[worker]} {hears} {count} neighbour{'s' * (count != 1)}, "
+                f"{byzantine}: {reason}; use {other_network}, {way_out}{', ' * bool(way_out)}another --nb-local-byz, "
+                f"or {FLAG} allow-weak:True"
             )
-        nodes = tuple(self.nodes[worker] for worker in numpy.flatnonzero(weak.any(axis=0)))
-        return WeakNodes(nodes, frozenset(refusals))
+        return tuple(self.nodes[worker] for worker in numpy.flatnonzero(weak.any(axis=0)))
 
     @cached_property
     def spectral_gap(self) -> float:

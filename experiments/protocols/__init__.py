@@ -6,17 +6,18 @@ before a run, is in the base class here; the rounds that all share are in `exper
 to be copied.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
 
+import numpy
 import torch
 
 from aggregators import Aggregator
 from experiments.batched import BatchedSimulation
 from experiments.defence import Defence, Defender
 from experiments.mixing import Mixer
-from experiments.network import Neighbourhoods, Network
+from experiments.network import Heard, Neighbourhoods, Network
 from experiments.optimiser import Optimiser
 from tools.arguments import explicit_parameters
 from tools.errors import UserError
@@ -27,8 +28,8 @@ class Protocol(BatchedSimulation):
     """What nodes exchange and how they mix it.
 
     A subclass `class DPSGD(Protocol, name="dpsgd")` says how it differs by the class variables below, by
-    `exchanges_models` and, where needed, by `neighbourhoods` and `check`, whose explicit parameters are those of
-    `--protocol-args`.
+    `exchanges_models` and, where needed, by `neighbourhoods` with `heard`, and by `check`, whose explicit parameters
+    are those of `--protocol-args`.
 
     Args:
         n, f: nodes, and Byzantine ones among them.
@@ -46,7 +47,8 @@ class Protocol(BatchedSimulation):
         defender: draws the rule of each round; None: nodes mix by weights.
         nb_local_byz: b, what the rule tolerates.
         weak_nodes: numbers of honest nodes that the rule does not protect, where the network allows some.
-        refused: numbers of received vectors that the rule cannot take: nodes that receive so many keep their own.
+        refused: numbers of received vectors that the rule cannot take: nodes, and poisoners, that receive so many keep
+            their own.
 
     Raises:
         UserError: what users may get wrong on the command line as well.
@@ -61,6 +63,8 @@ class Protocol(BatchedSimulation):
     dampens: ClassVar[bool] = False
     """Whether momentum is m ← μm + (1−μ)g, weight decay being part of the gradient."""
     momentum_places: ClassVar[tuple[str, ...]] = ("worker",)
+    way_out: ClassVar[str] = ""
+    """What may help where the rule cannot take what nodes hear, besides another network; for the error."""
     CONTEXT: ClassVar[frozenset[str]] = frozenset({"n", "f", "f_real"})
     """Parameters of `check` that users do not set."""
 
@@ -138,35 +142,45 @@ class Protocol(BatchedSimulation):
         """Return whether nodes hear others from round to round."""
         return self.network.varies
 
+    def heard(self) -> Heard:
+        """Return how many of their neighbours nodes hear in a round."""
+        return self.network.heard
+
     def check_rule(self) -> frozenset[int]:
         """Return the numbers of received vectors with which nodes keep their own, since the rule cannot take them.
 
+        Those of poisoners, which mix as well, are among them.
+
         Raises:
-            UserError: the rule cannot take as many vectors as some node receives, unless the network allows that.
+            UserError: the rule does not protect some honest node, unless the network allows that.
         """
-        weak = self.network.check_rule(self.check_number, self.defender.defences[0].rule.name, self.nb_local_byz)
-        self.weak_nodes = weak.nodes
-        return weak.sizes
+        heard, rule = self.heard(), self.defender.defences[0].rule.name
+        self.weak_nodes = self.network.check_rule(self.check_number, rule, self.nb_local_byz, heard, self.way_out)
+        return self.refused_among(numpy.unique(heard.others[:, : self.trainers] + 1).tolist())
 
     def describe_condition(self) -> str:
         """Return where the condition of the rule holds, for people."""
-        if not self.weak_nodes:
-            return "holds for every honest node"
-        alone = "; those that hear too few keep their own vector" if self.refused else ""
-        return f"does not hold for nodes {', '.join(map(str, self.weak_nodes))}, as allow-weak permits{alone}"
+        if self.weak_nodes:
+            alone = "; those that hear too few keep their own vector" if self.refused else ""
+            return f"does not hold for nodes {', '.join(map(str, self.weak_nodes))}, as allow-weak permits{alone}"
+        byzantine = f"at most {self.nb_local_byz} of the vectors it receives are Byzantine"
+        alone = "; one that hears nobody keeps its own" if 1 in self.refused else ""
+        return f"holds for every honest node: {byzantine}, and the rule takes their number{alone}"
 
     def check_number(self, received: int) -> None:
         """Raise ValueError or TypeError if a rule cannot take that many vectors."""
         for defence in self.defender.defences:
             defence.check(n=received, f=self.nb_local_byz)
 
-    def takes_number(self, received: int) -> bool:
-        """Return whether all rules can take that many vectors."""
-        try:
-            self.check_number(received)
-        except (ValueError, TypeError):
-            return False
-        return True
+    def refused_among(self, sizes: Iterable[int]) -> frozenset[int]:
+        """Return the numbers of vectors that not all rules can take."""
+        refused = set()
+        for size in sizes:
+            try:
+                self.check_number(size)
+            except (ValueError, TypeError):
+                refused.add(size)
+        return frozenset(refused)
 
     def _make_defender(self, defences: Sequence[Defence] | None, device: torch.device | None) -> Defender:
         given = {key: value for key, value in self.aggregator_kwargs.items() if key != "f"}

@@ -13,7 +13,7 @@ import math
 
 import numpy
 
-from experiments.network import Neighbourhoods
+from experiments.network import Heard, Neighbourhoods
 from experiments.protocols import Protocol
 from experiments.worker_streams import random_ranks
 from tools.errors import UserError
@@ -23,6 +23,8 @@ MODES = ("pull", "push")
 
 class Epidemic(Protocol, name="epidemic"):
     """A local step, then models pulled from, or pushed to, `peers` random neighbours, mixed by any rule."""
+
+    way_out = "other --protocol-args"
 
     @classmethod
     def check(
@@ -85,35 +87,35 @@ class Epidemic(Protocol, name="epidemic"):
         """Return whether nodes hear others from round to round: always."""
         return True
 
-    def check_rule(self) -> frozenset[int]:
-        """Return the numbers of received vectors with which nodes keep their own: only where others push."""
-        sizes = range(1, 1 + (self.n if self.pushes else self.peers + 1))
-        refused = frozenset(size for size in sizes if not self.takes_number(size))
-        if self.pushes:
-            if len(refused) == len(sizes):
-                self._complain(max(sizes), f"a node hears {self.n - 1} others at most")
-            return refused
-        degrees = self.network.adjacency(0)[: self.h].sum(axis=1)
-        for node, degree in zip(self.network.nodes, degrees, strict=False):
-            received = 1 + min(self.peers, int(degree))
-            if received in refused:
-                self._complain(received, f"node {node} hears {received - 1}")
-        return frozenset()
+    def heard(self) -> Heard:
+        """Return how many others nodes hear in a round, at most, and how many Byzantine ones they hear for certain."""
+        around, honest = self.network.heard, self.network.most_honest_neighbours
+        if not self.pushes:
+            others = numpy.minimum(around.others, self.peers)
+            return Heard(others, numpy.maximum(others[:, : self.h] - honest, 0), at_least=True)
+        certain = around.others[:, : self.h] - honest
+        if not self.arguments.get("flood", False):  # Byzantine nodes with few enough neighbours reach all of them
+            certain *= around.others[:, self.h :].max(axis=1, initial=0, keepdims=True) <= self.peers
+        return Heard(around.others, certain, at_least=True)
 
-    def _complain(self, received: int, got: str) -> None:
-        try:
-            self.check_number(received)
-        except (ValueError, TypeError) as error:
-            raise UserError(
-                f"--protocol-args, --nb-local-byz: expected enough peers for the rule, but {got}: {error}"
-            ) from error
+    def check_rule(self) -> frozenset[int]:
+        """Return the numbers of received vectors with which nodes keep their own: where others push, any may come."""
+        if not self.pushes:
+            return super().check_rule()
+        sizes = range(1, self.n + 1)
+        refused = self.refused_among(sizes)
+        check = self.check_number if len(refused) == len(sizes) else lambda _: None  # chance may give enough
+        rule = self.defender.defences[0].rule.name
+        self.weak_nodes = self.network.check_rule(check, rule, self.nb_local_byz, self.heard(), self.way_out)
+        return refused
 
     def describe_condition(self) -> str:
         """Return where the condition of the rule holds, for people."""
         most = min(self.f, self.network.largest_byzantine_neighbours, self.n if self.pushes else self.peers)
         byzantine = f"at most {self.nb_local_byz} that a node hears are Byzantine"
         chance = "" if most <= self.nb_local_byz else f"; chance may give it {most}"
-        if not self.refused:
-            return f"holds in rounds in which {byzantine}{chance}"
-        least = min(set(range(1, self.n + 1)) - self.refused)
-        return f"holds where {byzantine}, and {least - 1} others or more{chance}; with fewer it keeps its own"
+        weak = f"{super().describe_condition()}; for others it " if self.weak_nodes else ""
+        if not self.pushes or not self.refused:
+            return f"{weak}holds in rounds in which {byzantine}{chance}"
+        least = min(set(range(1, self.n + 1)) - self.refused, default=self.n + 1)
+        return f"{weak}holds where {byzantine}, and {least - 1} others or more{chance}; with fewer it keeps its own"

@@ -13,7 +13,7 @@ With another `--gar` the same models go through that rule, as in the paper's com
 
 import numpy
 
-from experiments.network import Neighbourhoods
+from experiments.network import Heard, Neighbourhoods
 from experiments.protocols import Protocol
 from experiments.worker_streams import random_ranks
 from tools.errors import UserError
@@ -26,6 +26,7 @@ class Monna(Protocol, name="monna"):
 
     rule = "nna"
     dampens = True
+    way_out = "n ≥ 3f + 1 for nna, --protocol-args reach:sampled"
 
     @classmethod
     def check(cls, *, n: int, f: int, f_real: int, reach: str = "all") -> None:
@@ -64,26 +65,23 @@ class Monna(Protocol, name="monna"):
         """Return how many of the models that a node has may be Byzantine: as many as are declared."""
         return self.f_declared if given is None else given
 
+    def heard(self) -> Heard:
+        """Return how many others nodes hear in a round, and how many Byzantine ones they hear for certain."""
+        others = numpy.full((1, self.n), self.received - 1)
+        reached = self.arguments.get("reach", "all") == "all"
+        certain = self.f if reached else max(self.received - self.h, 0)
+        return Heard(others, numpy.full((1, self.h), certain), at_least=True)
+
     def check_rule(self) -> frozenset[int]:
-        """Return no number of received vectors: all nodes have as many, and the rule can take them."""
+        """Return the number of received vectors, of all nodes the same, if the rule cannot take it; see `Protocol`."""
         if not self.network.complete:
             raise UserError(f"--topology: expected complete with --protocol monna, got {self.network.name}")
-        try:
-            self.check_number(self.received)
-        except (ValueError, TypeError) as error:
-            raise UserError(
-                f"--nb-workers, --nb-decl-byz: expected numbers for which the rule takes the n - f = {self.received} "
-                f"models that a node has (nna: n ≥ 3f + 1): {error}"
-            ) from error
-        if self.f > self.nb_local_byz and self.arguments.get("reach", "all") == "all":
-            raise UserError(
-                f"--nb-decl-byz, --nb-local-byz: expected at least the {self.f} that attack, whose models reach every "
-                f"node, got {self.nb_local_byz}; with --protocol-args reach:sampled some reach it"
-            )
-        return frozenset()
+        return super().check_rule()
 
     def describe_condition(self) -> str:
         """Return where the condition of the rule holds, for people."""
+        if self.weak_nodes:
+            return super().describe_condition()
         most = min(self.f, self.received - 1)
         heard = f"of the {self.received} models that a node has"
         if most <= self.nb_local_byz:

@@ -10,7 +10,7 @@ import numpy
 import pytest
 
 from experiments.mixing_weights import mixing_weights
-from experiments.network import CommonArguments, Network, check_arguments
+from experiments.network import CommonArguments, Heard, Network, check_arguments
 from tests.experiments.topologies.test_topologies import CASES
 from tools.errors import UserError
 
@@ -269,7 +269,7 @@ def refuse_below(least: int) -> Any:
 
 def test_rules_and_their_neighbourhoods() -> None:
     ring = make("ring", 11, 4)
-    assert ring.check_rule(refuse_below(3), "rule", 1).nodes == ()
+    assert ring.check_rule(refuse_below(3), "rule", 1) == ()
     with pytest.raises(UserError) as error:
         ring.check_rule(refuse_below(4), "rule", 1)
     assert str(error.value) == (
@@ -278,12 +278,37 @@ def test_rules_and_their_neighbourhoods() -> None:
     )
     with pytest.raises(UserError, match="node 0 hears 2 neighbours, 1 of them Byzantine: rule is to tolerate 0; use a"):
         ring.check_rule(refuse_below(3), "rule", 0)
-    weak = make("ring", 11, 4, allow_weak=True).check_rule(refuse_below(3), "rule", 0)
-    assert weak.nodes == (0, 6)
-    assert weak.sizes == frozenset()
-    weak = make("ring", 11, 4, allow_weak=True).check_rule(refuse_below(4), "rule", 0)
-    assert weak.nodes == tuple(range(7))
-    assert weak.sizes == {3}
+    weak = make("ring", 11, 4, allow_weak=True)
+    assert weak.check_rule(refuse_below(3), "rule", 0) == (0, 6)
+    assert weak.check_rule(refuse_below(4), "rule", 0) == tuple(range(7))
+
+
+def test_neighbours_that_are_drawn_and_their_rule() -> None:
+    ring = make("ring", 11, 4)
+    heard = Heard(numpy.minimum(ring.heard.others, 1), numpy.array([[0, 0, 1, 0, 0, 0, 0]]), at_least=True)
+    with pytest.raises(UserError) as error:
+        ring.check_rule(refuse_below(2), "rule", 0, heard, "luck")
+    assert str(error.value) == (
+        "--topology, --nb-local-byz: node 2 hears 1 neighbour, at least 1 of them Byzantine: rule is to tolerate 0; "
+        "use a denser topology, luck, another --nb-local-byz, or --topology-args allow-weak:True"
+    )
+
+
+def test_a_node_that_hears_nobody_needs_no_rule() -> None:
+    network = make("star", 5, 1, byzantine=[0], connected=False)
+    nobody = Heard(numpy.zeros((1, 5), dtype=int), numpy.zeros((1, 4), dtype=int))
+    assert network.check_rule(refuse_below(2), "rule", 1, nobody) == ()
+
+
+def test_neighbours_of_honest_and_of_byzantine_nodes() -> None:
+    star = make("star", 6, 2)
+    assert star.heard.others.tolist() == [[5, 1, 1, 1, 1, 1]]
+    assert star.heard.byzantine.tolist() == [[2, 0, 0, 0]]
+    assert star.most_honest_neighbours.tolist() == [[3, 1, 1, 1]]
+    redrawn = make("el-oracle", 6, 3, k=4)
+    assert redrawn.heard.others.tolist() == [[4] * 6]
+    assert redrawn.heard.byzantine.tolist() == [[3] * 3]
+    assert redrawn.most_honest_neighbours.tolist() == [[2] * 3]
 
 
 def test_every_size_is_asked_once_and_of_honest_nodes_only() -> None:
@@ -295,23 +320,23 @@ def test_every_size_is_asked_once_and_of_honest_nodes_only() -> None:
     assert asked == [2]
     asked.clear()
     make("random-matching", 11, 4).check_rule(asked.append, "rule", 4)
-    assert asked == [1, 2]
+    assert asked == [2]
     assert all(type(size) is int for size in asked)
 
 
 def test_weak_nodes_by_their_numbers() -> None:
     network = make("star", 6, 2, byzantine=[1, 3], allow_weak=True)
-    assert network.check_rule(refuse_below(3), "rule", 2).nodes == (2, 4, 5)
-    assert network.check_rule(refuse_below(0), "rule", 1).nodes == (0,)
+    assert network.check_rule(refuse_below(3), "rule", 2) == (2, 4, 5)
+    assert network.check_rule(refuse_below(0), "rule", 1) == (0,)
     with pytest.raises(UserError, match="node 2 hears 1 neighbour, 0 of them Byzantine: rule: expected"):
         make("star", 6, 2, byzantine=[1, 3]).check_rule(refuse_below(3), "rule", 2)
 
 
 def test_weak_nodes_of_redrawn_graphs() -> None:
     network = make("random-matching", 7, 2, allow_weak=True)
-    assert network.check_rule(refuse_below(2), "rule", 1).sizes == {1}
-    assert network.check_rule(refuse_below(0), "rule", 1).nodes == ()
-    assert network.check_rule(refuse_below(0), "rule", 0).nodes == (0, 1, 2, 3, 4)
+    assert network.check_rule(refuse_below(2), "rule", 1) == ()
+    assert network.check_rule(refuse_below(0), "rule", 0) == network.check_rule(refuse_below(3), "rule", 1)
+    assert network.check_rule(refuse_below(0), "rule", 0) == (0, 1, 2, 3, 4)
 
     def of_another_type(size: int) -> None:
         raise TypeError("rule: no")

@@ -1,6 +1,7 @@
 """Rounds without a server: against the server, against themselves node by node, and what is measured."""
 
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -317,6 +318,23 @@ def test_poisoners_train_on_their_own_samples_and_need_some() -> None:
     own = {tuple(row.tolist()) for shard in simulation.shards[7:] for row in simulation.data.train.inputs[shard]}
     poisoned = simulation.protocol.nodes.batches.inputs[35:]
     assert {tuple(row.tolist()) for row in poisoned} <= own
+
+
+@pytest.mark.parametrize(
+    "options", [{"gar": "trmean"}, {"gar": "krum"}, {"gar": "median", "protocol": "epidemic"}], ids=str
+)
+def test_poisoners_that_hear_too_few_keep_their_own(options: dict[str, Any], tmp_path: Path) -> None:
+    leaf, clique = ["0 8"], [f"{i} {j}" for i in range(8) for j in range(i)]  # node 8 poisons
+    (tmp_path / "graph").write_text("\n".join(leaf + clique))
+    given = {"topology": "file", "topology_args": {"path": str(tmp_path / "graph")}, "attack": "labelflip"}
+    on, off = (simulate(3, **given, **options, nb_decl_byz=1, batching=batching) for batching in ("on", "off"))
+    assert on.protocol.refused == off.protocol.refused == {2}
+    assert_close(on.protocol.nodes.rows, off.protocol.nodes.rows, rtol=1e-4, atol=1e-5)
+    protocol = on.protocol
+    local = protocol.local_update(protocol.compute_honest_worker_gradients(protocol.collect_worker_batches())[0])
+    mixed = protocol.aggregate_over_received_nodes(local, protocol.generate_byzantine_models(local))
+    assert torch.equal(mixed[8], local[8])
+    assert not torch.equal(mixed[7], local[7])
 
 
 def test_the_gradient_over_all_samples_is_that_of_the_mean_model() -> None:

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from experiments.network import Neighbourhoods
+from experiments.network import Neighbourhoods, Network
 from experiments.optimiser import Optimiser
 from experiments.protocols.monna import Monna
 from tools.errors import UserError
@@ -78,7 +78,9 @@ def test_it_agrees_with_the_reference_step_by_step(run: dict[str, Any], batching
     )
 
 
-def simulation(n: int = 11, f: int = 2, f_declared: int | None = None, **arguments: Any) -> Monna:
+def simulation(
+    n: int = 11, f: int = 2, f_declared: int | None = None, allow_weak: bool = False, **arguments: Any
+) -> Monna:
     batch = (torch.zeros(2, 3), torch.zeros(2, dtype=torch.int64))
     return Monna(
         model=nn.Linear(3, 2),
@@ -87,6 +89,7 @@ def simulation(n: int = 11, f: int = 2, f_declared: int | None = None, **argumen
         n=n,
         f=f,
         f_declared=f_declared,
+        network=Network("complete", {"allow_weak": allow_weak}, n=n, f=f, seed=3),
         attack="signflip",
         optimiser=Optimiser(learning_rate=0.1, momentum=0.9),
         arguments=arguments,
@@ -131,8 +134,15 @@ def test_responders_are_drawn_from_all_and_anew_every_round() -> None:
     [
         ({"reach": "some"}, "--protocol-args: expected reach:all or reach:sampled, got 'some'"),
         ({"f_declared": 6}, "--nb-decl-byz: expected less than half of 11 nodes with --protocol monna, got 6"),
-        ({"f_declared": 4}, r"the n - f = 7 models that a node has .*: nna: expected f from 0 to 3 for n = 7, got 4"),
-        ({"f": 3, "f_declared": 2}, "--nb-decl-byz, --nb-local-byz: expected at least the 3 that attack, .* got 2"),
+        (
+            {"f_declared": 4},
+            r"hears 6 neighbours, .*: nna: expected f from 0 to 3 for n = 7, got 4; .* n ≥ 3f \+ 1",
+        ),
+        (
+            {"f": 3, "f_declared": 2},
+            "node 0 hears 8 neighbours, at least 3 of them Byzantine: nna is to tolerate 2; use",
+        ),
+        ({"f": 5, "f_declared": 2, "reach": "sampled"}, "node 0 hears 8 neighbours, at least 3 of them Byzantine: nna"),
         ({"f": 10, "f_declared": 2}, "--nb-real-byz: expected at most 8, .* got 10; with .* reach:sampled"),
     ],
 )
@@ -147,3 +157,15 @@ def test_more_may_attack_than_reach_a_node() -> None:
         "holds in rounds in which at most 2 of the 9 models that a node has are Byzantine; chance may give it 4"
     )
     assert simulation().describe_condition().startswith("holds in every round")
+
+
+def test_weak_nodes_may_be_allowed() -> None:
+    attacked = simulation(f=3, f_declared=2, allow_weak=True)
+    assert attacked.describe_condition() == "does not hold for nodes 0, 1, 2, 3, 4, 5, 6, 7, as allow-weak permits"
+    (result,) = attacked.run(1)
+    assert not torch.equal(result["mixed_parameters"], result["local_parameters"])
+    alone = simulation(f_declared=4, allow_weak=True)
+    assert alone.refused == {7}
+    assert alone.describe_condition().endswith("those that hear too few keep their own vector")
+    (result,) = alone.run(1)
+    assert torch.equal(result["mixed_parameters"], result["local_parameters"])

@@ -275,7 +275,7 @@ def test_arguments_that_cannot_be(protocol: type[Protocol], arguments: dict[str,
             Epidemic,
             "complete",
             {"f": 2, "attack": "nan", "aggregator": "trmean", "arguments": {"peers": 3}},
-            "--protocol-args, --nb-local-byz: expected enough peers for the rule, but node 0 hears 3: trmean",
+            "node 0 hears 3 neighbours, at least 0 of them Byzantine: trmean: .* got 2; use .* --protocol-args",
         ),
         (protocols["monna"], "ring", {}, "--topology: expected complete with --protocol monna, got ring"),
         (
@@ -294,11 +294,50 @@ def test_networks_that_a_rule_cannot_take(
 
 
 def test_pushing_to_so_few_that_nobody_mixes_is_refused() -> None:
-    with pytest.raises(UserError, match="but a node hears 9 others at most: trmean: expected f from 0 to 4 for n = 10"):
+    with pytest.raises(UserError, match=r"node 0 hears 9 neighbours, .*: trmean: expected f from 0 to 4 for n = 10"):
         make(Epidemic, "complete", 10, aggregator="trmean", nb_local_byz=5, arguments={"mode": "push"})
     simulation = make(Epidemic, "complete", 10, aggregator="trmean", nb_local_byz=2, arguments={"mode": "push"})
     assert simulation.refused == {1, 2, 3, 4}
     assert "4 others or more; with fewer it keeps its own" in simulation.describe_condition()
+
+
+def test_epidemic_nodes_that_hear_too_few_may_be_allowed() -> None:
+    options = {"f": 1, "attack": "signflip", "aggregator": "trmean", "topology_args": {"allow_weak": True}}
+    simulation = make(Epidemic, "star", 6, arguments={"peers": 4}, **options)
+    assert (simulation.weak_nodes, simulation.refused) == ((1, 2, 3, 4), {2})
+    assert simulation.describe_condition() == (
+        "does not hold for nodes 1, 2, 3, 4, as allow-weak permits; those that hear too few keep their own vector; for "
+        "others it holds in rounds in which at most 1 that a node hears are Byzantine"
+    )
+    (result,) = simulation.run(1)
+    assert torch.equal(result["parameters"][1:], result["local_parameters"][1:])
+    assert not torch.equal(result["parameters"][0], result["local_parameters"][0])
+
+
+@pytest.mark.parametrize(
+    ("topology", "arguments", "certain"),
+    [
+        ("one-peer-exponential", {}, [1]),  # where the Byzantine node is the only neighbour
+        ("complete", {"peers": 4}, [0]),
+        ("complete", {"peers": 8}, [1]),
+        ("complete", {"peers": 4, "mode": "push"}, [0]),
+        ("complete", {"peers": 4, "mode": "push", "flood": True}, [2]),
+        ("ring", {"peers": 2, "mode": "push"}, [1]),
+        ("el-oracle", {"peers": 4}, [0]),
+        ("random-matching", {"peers": 1, "mode": "push", "flood": True}, [0]),
+    ],
+)
+def test_byzantine_nodes_that_epidemic_nodes_hear_for_certain(
+    topology: str, arguments: dict[str, Any], certain: list[int]
+) -> None:
+    options = {"f": 2, "attack": "signflip", "arguments": arguments, "topology_args": {"connected": False}}
+    simulation = make(Epidemic, topology, 10, nb_local_byz=2, **options)
+    assert [simulation.heard().byzantine.max()] == certain
+    rounds = [np.array([sum(sender >= 8 for sender in node) for node in heard(simulation, s)[:8]]) for s in range(60)]
+    assert (np.min(rounds, axis=0) >= simulation.heard().byzantine.min(axis=0)).all()
+    if certain != [0]:
+        with pytest.raises(UserError, match=f"at least {certain[0]} of them Byzantine: average is to tolerate 0"):
+            make(Epidemic, topology, 10, nb_local_byz=0, **options)
 
 
 def test_what_a_subclass_makes_is_what_is_mixed() -> None:
