@@ -364,20 +364,20 @@ class RunConfig:
                 f"--participation: expected 1 with {defence.rule.name}, which remembers what each worker sent, got "
                 f"{self.participation:g}"
             )
-        if not self.has_server:  # how many vectors nodes receive is known when there is a network
-            if "weights_row" in defence.rule.needs and defence.changes_rows(10, 0):
-                raise UserError(
-                    f"--pre-gar: expected one that keeps every vector before {defence.rule.name}, which has a weight "
-                    f"for each, got {', '.join(self.pre_gar)}"
-                )
-            return
+        if not self.has_server and "weights_row" in defence.rule.needs and defence.changes_rows(10, 0):
+            raise UserError(
+                f"--pre-gar: expected one that keeps every vector before {defence.rule.name}, which has a weight "
+                f"for each, got {', '.join(self.pre_gar)}"
+            )
+        flags = "--gars" if self.gars is not None else "--gar, --gar-args"
+        flags = f"--pre-gar, --pre-gar-args, {flags}" if self.pre_gar else flags
+        flags = f"--participation, {flags}" if self.participation < 1 else flags
+        flags = f"{flags}, --nb-workers{', --nb-decl-byz' * self.has_server}"
+        # Without a server, what nodes receive is known when there is a network: at best all vectors, none Byzantine
         try:
-            defence.check(n=self.nb_present, f=self.nb_decl_byz)
+            defence.check(n=self.nb_present, f=self.nb_decl_byz if self.has_server else 0)
         except (ValueError, TypeError) as error:
-            flags = "--gars" if self.gars is not None else "--gar, --gar-args"
-            flags = f"--pre-gar, --pre-gar-args, {flags}" if self.pre_gar else flags
-            flags = f"--participation, {flags}" if self.participation < 1 else flags
-            raise UserError(f"{flags}, --nb-workers, --nb-decl-byz: {error}") from error
+            raise UserError(f"{flags}: {error}") from error
 
     def check_attack(self, **specialized: Any) -> None:
         """Raise a UserError if the attack cannot take its arguments and numbers, and what else is known, such as d."""

@@ -68,6 +68,15 @@ BAD = [
     ("--pre-gar bucketing --pre-gar-args s:0", "--pre-gar, --pre-gar-args"),
     ("--pre-gar bucketing --gar krum", "krum: expected f from 0 to 1 for n = 6, got 4"),
     ("--gar ubar", "--gar: expected a rule for a server, got ubar, which needs 'loss'"),
+    (
+        "--topology ring --nb-decl-byz 0 --gar cs+ --gar-args byzantine-weight:-1",
+        "--gar, --gar-args, --nb-workers: cs+: expected byzantine_weight from 0 to 1, got -1",
+    ),
+    (
+        "--topology ring --nb-decl-byz 1 --pre-gar bucketing --pre-gar-args s:0",
+        "--pre-gar, --pre-gar-args, --gar, --gar-args, --nb-workers: bucketing: expected s",
+    ),
+    ("--topology ring --nb-decl-byz 1 --gar krum --gar-args m:50", "krum: expected m from 1 to n - f - 2 = 9, got 50"),
     ("--gars krum,1;ios,1", "--gar: expected a rule for a server, got ios, which needs 'weights_row'"),
     ("--attack dissensus", "--attack: expected one that works against a server, got dissensus, which needs a topology"),
     ("--attack worst-of --attack-args attacks:alie,dissensus", "expected attacks that make vectors for a server"),
