@@ -6,16 +6,16 @@ and node2 before node10. Weights are refused, not ignored: mixing weights follow
 
 import random
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from xml.etree import ElementTree
+from xml import sax
 
 import networkx
 import numpy
 from networkx import DiGraph, Graph
 
 from experiments.topologies import Topology
-from tools.errors import one_line
+from tools.errors import UserError, one_line
 
 
 def read_graph(path: Path) -> Graph:
@@ -97,18 +97,94 @@ def _read_cell(text: str) -> bool | None:
 
 
 def _read_graphml(path: Path) -> Graph:
+    reader = _GraphML()
     try:
-        graph = networkx.read_graphml(path)
-    except ElementTree.ParseError as error:
-        raise ValueError(f"{path}, line {error.position[0]}: expected GraphML, got {one_line(error)}") from error
-    except (networkx.NetworkXException, LookupError, ValueError) as error:
-        raise ValueError(f"{path}: expected GraphML that networkx can read: {one_line(error)}") from error
-    for sender, receiver, data in graph.edges(data=True):
-        if sender == receiver:
-            raise ValueError(f"{path}: expected edges between two nodes, got one from {sender!r} to itself")
-        if "weight" in data:
-            raise ValueError(f"{path}: expected no weights, got one on the edge from {sender!r} to {receiver!r}")
-    return graph
+        with path.open("rb") as file:
+            sax.parse(file, reader)
+    except sax.SAXParseException as error:
+        raise ValueError(f"{path}, line {error.getLineNumber()}: expected GraphML, got {error.getMessage()}") from error
+    except UserError as error:
+        raise ValueError(f"{path}, line {reader.line}: {error}") from error
+    except (ValueError, LookupError) as error:  # an encoding that there is not, or that expat does not read
+        raise ValueError(f"{path}, line {reader.line}: expected GraphML, got {one_line(error)}") from error
+    return reader.graph
+
+
+class _GraphML(sax.ContentHandler):
+    """Reads GraphML; its UserErrors are about `line`.
+
+    Attributes:
+        graph: what was read, once the document has ended.
+        line: the number of the line it is at, from 1.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.graph: Graph | None = None
+        self.line = 1
+        self._keys: dict[str | None, str | None] = {}
+        self._edges: list[tuple[int, str | None, str | None]] = []
+        self._in_edge = False
+
+    def startElement(self, name: str, attributes: Mapping[str, str]) -> None:
+        self.line = self._locator.getLineNumber()
+        read = {"key": self._key, "graph": self._graph, "node": self._node, "edge": self._edge, "data": self._data}
+        kind = name.rpartition(":")[2]
+        if kind == "hyperedge":
+            raise UserError("expected edges between two nodes, got a hyperedge")
+        if kind in read:
+            read[kind](attributes)
+
+    def endElement(self, name: str) -> None:
+        self._in_edge &= name.rpartition(":")[2] != "edge"
+
+    def endDocument(self) -> None:
+        if self.graph is None:
+            raise UserError("expected a graph, got none")
+        for line, *ends in self._edges:  # nodes may come after their edges
+            self.line = line
+            for end, node in zip(("source", "target"), ends, strict=True):
+                if node not in self.graph:
+                    what = f"{node!r}, which is no node of the file" if node is not None else "none"
+                    raise UserError(f"expected two nodes of the file at the ends of an edge, got as {end} {what}")
+            if ends[0] == ends[1]:
+                raise UserError(f"expected edges between two nodes, got one from {ends[0]!r} to itself")
+            self.graph.add_edge(*ends)
+
+    def _key(self, attributes: Mapping[str, str]) -> None:
+        self._keys[attributes.get("id")] = attributes.get("attr.name")
+
+    def _graph(self, attributes: Mapping[str, str]) -> None:
+        direction = attributes.get("edgedefault")
+        if self.graph is not None:
+            raise UserError("expected one graph, got another one")
+        if direction not in ("directed", "undirected"):
+            raise UserError(f"expected directed or undirected as edgedefault of the graph, got {direction or 'none'}")
+        self.graph = DiGraph() if direction == "directed" else Graph()
+
+    def _node(self, attributes: Mapping[str, str]) -> None:
+        name = attributes.get("id")
+        if self.graph is None or name is None or name in self.graph:
+            what = "one outside" if self.graph is None else f"{name!r} twice" if name is not None else "one without id"
+            raise UserError(f"expected nodes of a graph, each with an id of its own, got {what}")
+        self.graph.add_node(name)
+
+    def _edge(self, attributes: Mapping[str, str]) -> None:
+        if self.graph is None:
+            raise UserError("expected edges of a graph, got one outside")
+        default = "true" if self.graph.is_directed() else "false"
+        if attributes.get("directed", default) != default:
+            raise UserError("expected either directed or undirected edges, as edgedefault of the graph says, got both")
+        self._edges.append((self.line, attributes.get("source"), attributes.get("target")))
+        self._in_edge = True
+
+    def _data(self, attributes: Mapping[str, str]) -> None:
+        key = attributes.get("key")
+        if key not in self._keys:
+            raise UserError(f"expected data of a key above, got {key!r}")
+        if self._in_edge and self._keys[key] == "weight":
+            _, source, target = self._edges[-1]
+            raise UserError(f"expected no weights, got one on the edge from {source!r} to {target!r}")
 
 
 class File(Topology, name="file"):

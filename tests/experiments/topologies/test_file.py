@@ -70,6 +70,8 @@ def test_graphml(tmp_path: Path) -> None:
     doubled = read_graph(write(tmp_path / "graph.graphml", graphml(more='<edge id="e" source="n1" target="n2"/>')))
     assert set(doubled.edges) == {(0, 1), (1, 2)}
     assert not doubled.is_multigraph()
+    of_nodes = graphml(more='<node id="n3"><data key="w">1</data></node><edge source="n3" target="n4"/><node id="n4"/>')
+    assert set(read_graph(write(tmp_path / "g.graphml", of_nodes)).edges) == {(0, 1), (1, 4), (2, 3)}
     networkx.write_graphml(networkx.cycle_graph(12), tmp_path / "ring.graphml")
     assert set(read_graph(tmp_path / "ring.graphml").edges) == set(networkx.cycle_graph(12).edges)
 
@@ -86,19 +88,77 @@ def test_graphml(tmp_path: Path) -> None:
         ("g.csv", "0,1\n1,1\n", "g.csv, line 2: expected 0 on the diagonal, as every node has its own vector"),
         ("g.csv", "0,1\n1,0\n0,0\n", "g.csv: expected as many lines as columns, got 3 lines and 2 columns"),
         ("g.csv", "0,1\n", "g.csv: expected as many lines as columns, got 1 lines and 2 columns"),
-        ("g.graphml", "<graphml>\n<graph>\n</graphml>", "g.graphml, line 3: expected GraphML, got mismatched tag"),
-        ("g.graphml", "<graphml/>", "g.graphml: expected GraphML that networkx can read: file not successfully read"),
-        ("g.graphml", graphml(inside='<data key="x">1</data>'), "g.graphml: expected GraphML that networkx can read: "),
+        (
+            "g.graphml",
+            "<graphml>\n<graph edgedefault='directed'>\n</graphml>",
+            "g.graphml, line 3: expected GraphML, got mismatched tag",
+        ),
+        ("g.graphml", "", "g.graphml, line 1: expected GraphML, got no element found"),
+        (
+            "g.graphml",
+            "<?xml version='1.0' encoding='x'?><graphml/>",
+            "g.graphml, line 1: expected GraphML, got unknown",
+        ),
+        ("g.graphml", "<?xml version='1.0' encoding='utf-7'?><graphml/>", "g.graphml, line 1: expected GraphML, got "),
+        ("g.graphml", "<graphml/>", "g.graphml, line 1: expected a graph, got none"),
+        (
+            "g.graphml",
+            "<graphml>\n<graph/>\n</graphml>",
+            "g.graphml, line 2: expected directed or undirected as edgedefault of the graph, got none",
+        ),
+        (
+            "g.graphml",
+            graphml(more='<graph id="H" edgedefault="directed"/>'),
+            "g.graphml, line 8: expected one graph, got another one",
+        ),
+        (
+            "g.graphml",
+            graphml(inside='<data key="x">1</data>'),
+            "g.graphml, line 7: expected data of a key above, got 'x'",
+        ),
         (
             "g.graphml",
             graphml("directed", inside='<data key="w">1.5</data>'),
-            "g.graphml: expected no weights, got one on the edge from 'n2' to 'n10'",
+            "g.graphml, line 7: expected no weights, got one on the edge from 'n2' to 'n10'",
         ),
         (
             "g.graphml",
             graphml(more='<edge source="n2" target="n2"/>'),
-            "g.graphml: expected edges between two nodes, got one from 'n2' to itself",
+            "g.graphml, line 8: expected edges between two nodes, got one from 'n2' to itself",
         ),
+        (
+            "g.graphml",
+            graphml(more='<edge source="n2"\n target="n3"/>'),
+            "g.graphml, line 8: expected two nodes of the file at the ends of an edge, got as target 'n3', which is no "
+            "node of the file",
+        ),
+        (
+            "g.graphml",
+            graphml(more='\n<edge source="n2"/>'),
+            "g.graphml, line 9: expected two nodes of the file at the ends of an edge, got as target none",
+        ),
+        (
+            "g.graphml",
+            graphml(more='<edge directed="true" source="n1" target="n10"/>'),
+            "g.graphml, line 8: expected either directed or undirected edges, as edgedefault of the graph says",
+        ),
+        (
+            "g.graphml",
+            graphml(more="<hyperedge/>"),
+            "g.graphml, line 8: expected edges between two nodes, got a hyperedge",
+        ),
+        (
+            "g.graphml",
+            graphml(more="<node/>"),
+            "g.graphml, line 8: expected nodes of a graph, each with an id of its own, got one without id",
+        ),
+        (
+            "g.graphml",
+            graphml(more='<node id="n1"/>'),
+            "g.graphml, line 8: expected nodes of a graph, each with an id of its own, got 'n1' twice",
+        ),
+        ("g.graphml", "<graphml>\n<node id='a'/></graphml>", "g.graphml, line 2: expected nodes of a graph, each with"),
+        ("g.graphml", "<graphml>\n<edge/></graphml>", "g.graphml, line 2: expected edges of a graph, got one outside"),
     ],
 )
 def test_malformed_files(name: str, text: str, message: str, tmp_path: Path) -> None:
