@@ -5,6 +5,7 @@ rate and θ̄ the mean of honest models: honest (θᵢ − θᵢ,½)/η, attack 
 """
 
 import copy
+import hashlib
 from typing import Any, ClassVar
 
 import torch
@@ -19,6 +20,7 @@ from experiments.protocols import Protocol
 from experiments.sampling import SampleStream
 from experiments.simulation import PREPARATION_SAMPLES, Simulation
 from experiments.worker_streams import JoinedStream
+from tools.arguments import format_pairs
 from tools.long_rows import column_moments, mean_and_scatter
 
 
@@ -30,6 +32,7 @@ class NetworkSimulation(Simulation):
     Attributes:
         network: who hears whom, and who is Byzantine.
         protocol: does the rounds, and has the nodes' parameters.
+        graph_digest: of whom every worker hears in round 0, by which graphs that changed on disk are told apart.
     """
 
     evaluation_columns: ClassVar[tuple[str, ...]] = (
@@ -44,6 +47,9 @@ class NetworkSimulation(Simulation):
         self.network = Network(
             config.topology, config.topology_args, n=config.nb_workers, f=config.nb_real_byz, seed=seed
         )
+        heard = self.network.neighbourhoods(0)
+        edges = heard.offsets.tobytes() + heard.senders.tobytes()
+        self.graph_digest = hashlib.blake2b(edges, digest_size=8).hexdigest()
         super().__init__(config, data, seed)
         self._own_pass = self.model.samples_per_own_pass(data.train.inputs[:PREPARATION_SAMPLES])
         self._stream = self._training_stream()
@@ -123,6 +129,10 @@ class NetworkSimulation(Simulation):
             described["rule"] = f"{rules}, for {protocol.nb_local_byz} Byzantine of those that a node hears"
             described["condition of the rule"] = protocol.describe_condition()
         return {"network": described}
+
+    def noted(self) -> dict[str, Any]:
+        """Return the digest of the graph, which the flags do not decide where it is read from a file."""
+        return {"graph": self.graph_digest}
 
     @torch.no_grad()
     def step(self) -> None:
@@ -293,6 +303,7 @@ class NetworkSimulation(Simulation):
             "step": self.step_index,
             "points": self._points,
             "stopped": self.stopped,
+            "graph": self.graph_digest,
             "protocol": self.protocol.state_dict(),
             "metrics": None if self.metrics is None else copy.deepcopy(self.metrics.state_dict()),
             "streams": [stream.state_dict() for stream in self._streams()],
@@ -300,7 +311,18 @@ class NetworkSimulation(Simulation):
 
     @torch.no_grad()
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue where `state_dict` was called, with the same configuration."""
+        """Continue where `state_dict` was called, with the same configuration.
+
+        Raises:
+            ValueError: the graph was another one then.
+        """
+        if state["graph"] != self.graph_digest:
+            words = [f"--topology {self.config.topology}"]
+            words += ["--topology-args", *format_pairs(self.config.topology_args)] if self.config.topology_args else []
+            raise ValueError(
+                f"the graph of {' '.join(words)} was another one then; give that back, or begin again without a "
+                f"checkpoint"
+            )
         self.step_index, self._points, self.stopped = state["step"], state["points"], state["stopped"]
         self.protocol.load_state_dict(state["protocol"])
         self._look_around()

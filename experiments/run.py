@@ -155,7 +155,7 @@ class _Training:
 
     def _write_config(self, **more: int) -> dict[str, dict[str, Any]]:
         """Write the configuration and what is noted about the run, and return both in groups."""
-        environment = describe(self.config, self.seed) | more
+        environment = describe(self.config, self.seed) | self.simulation.noted() | more
         groups = describe_config(self.config, self.simulation, environment)
         fields = {**self.config.to_dict(), "environment": environment}
         self.results.write_config(self.results.folder.name, groups, fields)

@@ -118,6 +118,10 @@ class Simulation(ABC):
         """Return what a person wants to know about the simulation besides the flags, in groups."""
         return {}
 
+    def noted(self) -> dict[str, Any]:
+        """Return what is recorded in config.json about what the simulation found besides its flags."""
+        return {}
+
     def _make_shards(self) -> list[Tensor] | None:
         config = self.config
         if config.partition == SHARED:

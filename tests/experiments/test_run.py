@@ -98,6 +98,28 @@ def test_continued_elsewhere_both_files_together_are_the_whole(options: str, cut
         assert before + rows("second", name) == rows("whole", name)
 
 
+def test_continued_only_with_the_same_graph(capsys: pytest.CaptureFixture) -> None:
+    line = "--topology file --topology-args path:graph.txt --nb-workers 4 --nb-decl-byz 0 --evaluation-delta 0"
+    graph = Path("graph.txt")
+    graph.write_text("0 1\n1 2\n2 3\n3 0\n")
+    assert run(f"{line} --nb-steps 4", "whole") == 0
+    assert run(f"{line} --nb-steps 2 --checkpoint-delta 2", "first") == 0
+    (digest,) = {json.loads(Path(f, "config.json").read_text())["environment"]["graph"] for f in ("whole", "first")}
+    assert f" graph {digest}" in " ".join(Path("first/config").read_text().split())
+    graph.write_text("0 1\n1 2\n2 3\n3 0\n0 2\n")
+    capsys.readouterr()
+    assert run(f"{line} --nb-steps 2 --load-checkpoint first/checkpoint-2", "second") == 2
+    assert capsys.readouterr().err == (
+        "attack.py: --load-checkpoint: expected the state of such a run in first/checkpoint-2: the graph of "
+        "--topology file --topology-args path:graph.txt was another one then; give that back, or begin again without a "
+        "checkpoint\n"
+    )
+    assert not list(Path().glob("second*"))
+    graph.write_text("# the same\n3,0\n0,1\n2,1\n2,3\n")
+    assert run(f"{line} --nb-steps 2 --load-checkpoint first/checkpoint-2", "second") == 0
+    assert rows("first") + rows("second") == rows("whole")
+
+
 @pytest.mark.parametrize("cut", [3, 8])
 def test_continued_in_the_same_folder_is_the_whole(cut: int) -> None:
     assert run(SHORT, "whole") == 0
