@@ -142,7 +142,7 @@ def topologies_page() -> str:
 
     def sizes(topology: type[Topology]) -> str:
         try:
-            possible = [n for n in range(2, MOST_WORKERS) if _accepts(topology.check, n=n)]
+            possible = [n for n in range(1, MOST_WORKERS) if _accepts(topology.check, n=n)]
         except TypeError:  # it needs an argument, which decides
             return "–"
         if possible[-1:] == [MOST_WORKERS - 1]:
