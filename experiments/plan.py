@@ -100,12 +100,12 @@ def _defect(folder: Path, config: RunConfig, devices: Collection[str]) -> str | 
             for name in differences
         )
         return f"has {flags}"
-    steps = (
-        config.nb_steps if config.stop_below is None else min(environment.get("stopped_at", math.inf), config.nb_steps)
-    )
+    stopped = config.stop_below is not None and environment.get("stopped_at", math.inf) <= config.nb_steps
+    steps = environment["stopped_at"] if stopped else config.nb_steps
     expected = {"study": steps - 1 if config.nb_for_study else None}
     delta = config.evaluation_delta
-    expected["eval"] = steps // delta * delta if delta else None
+    if delta:
+        expected["eval"] = steps if stopped else steps // delta * delta
     for file, step in expected.items():
         if step is not None and step >= 0 and (last := _last_step(folder / file)) != step:
             return f"{file} ends at step {last} instead of {step}"

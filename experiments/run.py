@@ -176,7 +176,7 @@ class _Training:
                 if self.interruption.signal is not None:
                     self._stop()
             # After all that may end the run here: its continuation evaluates at this step, from the same test stream
-            if config.evaluation_delta and step % config.evaluation_delta == 0:
+            if config.evaluation_delta and (step % config.evaluation_delta == 0 or simulation.stopped):
                 self._evaluate()
             if step >= self.last or simulation.stopped:
                 return

@@ -156,3 +156,7 @@ def test_a_run_that_stopped_by_itself_is_finished(stop_below: float, config: Run
     rows = len((tmp_path / "one" / "study").read_text().splitlines()) - 1
     assert rows == (1 if stop_below > 1 else 4)
     assert plan("one", config, {"cpu"}).action is Action.SKIP
+    path = tmp_path / "one" / "eval"
+    *kept, _ = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(kept))
+    assert plan("one", config, {"cpu"}).action is Action.RUN

@@ -136,6 +136,22 @@ def test_checkpoints_are_written_at_every_multiple() -> None:
     assert checkpoints == ["checkpoint-0", "checkpoint-3", "checkpoint-6"]
 
 
+def test_a_run_that_stops_by_itself_is_evaluated_where_it_stops(capsys: pytest.CaptureFixture) -> None:
+    line = "--learning-rate-schedule 0.05,6,0 --stop-below 1e-9 --checkpoint-delta 7"
+    assert run(line) == 0
+    *_, stopped, final, _ = capsys.readouterr().out.splitlines()
+    assert stopped.startswith("stopped at step 7: ")
+    evaluations = [row.split("\t") for row in rows("run", "eval")]
+    assert [int(row[0]) for row in evaluations] == [0, 7]
+    assert final.startswith(f"final accuracy {float(evaluations[-1][1]):.4f}, ")
+    assert run(f"{line} --load-checkpoint run/checkpoint-7", "rest") == 0
+    assert rows("rest", "eval") == rows("run", "eval")[-1:]
+    assert run(f"{line} --evaluation-delta 7", "multiple") == 0
+    assert [step_of(row) for row in rows("multiple", "eval")] == [0, 7]
+    assert run(f"{line} --evaluation-delta 0", "without") == 0
+    assert not Path("without/eval").exists()
+
+
 def test_only_the_latest_checkpoints_are_kept() -> None:
     assert run("--nb-steps 12 --checkpoint-delta 2 --checkpoint-keep 2") == 0
     assert sorted(path.name for path in Path("run").glob("*checkpoint*")) == ["checkpoint-10", "checkpoint-12"]
