@@ -4,7 +4,6 @@ import argparse
 import dataclasses
 import inspect
 import textwrap
-import typing
 from collections.abc import Callable, Collection, Mapping, Sequence
 from enum import Enum
 from typing import Any
@@ -26,6 +25,7 @@ from experiments.topologies import CONTEXT as TOPOLOGY_CONTEXT
 from experiments.topologies import topologies
 from tools.arguments import explicit_parameters, parse_pairs
 from tools.errors import UserError
+from tools.program import Parser
 
 
 def make_parser(program: str) -> argparse.ArgumentParser:
@@ -35,7 +35,6 @@ def make_parser(program: str) -> argparse.ArgumentParser:
         usage=f"{program} [--flag value …]",
         description="One seeded training run under attack: from these flags to a folder with every metric.",
         formatter_class=_Formatter,
-        allow_abbrev=False,
     )
     for field in dataclasses.fields(RunConfig):
         kind, flag = kind_of(field), flag_of(field)
@@ -67,10 +66,7 @@ def parse(argv: Sequence[str] | None, program: str = "attack.py") -> RunConfig:
     return RunConfig(**values)
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> typing.NoReturn:
-        raise UserError(f"{message}; --help lists all flags")
-
+class _Parser(Parser):
     def format_help(self) -> str:
         return f"{super().format_help()}\n{_arguments_text()}"
 

@@ -5,7 +5,6 @@ import fnmatch
 import sys
 import tempfile
 import time
-import typing
 from pathlib import Path
 
 from experiments.config import RunConfig
@@ -20,25 +19,19 @@ from experiments.reproduction import Reproduction, place
 from tools.console import warnings_as_lines
 from tools.errors import UserError
 from tools.interruption import Interrupted, Interruption
+from tools.program import Parser
 
 MOST_SEEDS = 100_000
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> typing.NoReturn:
-        raise UserError(f"{message}; --help lists all flags")
 
 
 def make_parser(program: str) -> argparse.ArgumentParser:
     """Return the parser of a program's command line; its errors are UserErrors."""
     listed = "\n".join(f"  {name:17}{grid.title}; seeds {grid.seeds}" for name, grid in grids.items())
-    parser = _Parser(
+    parser = Parser(
         program,
         description="All runs of a grid, on all devices, then a page with tables and figures about them. What is "
         "finished is skipped, what was interrupted goes on: after Ctrl-C, a crash or a failure repeat the command.",
         epilog=f"grids:\n{listed}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     option = parser.add_argument
     option("--grid", default="iclr21", metavar="NAME", help="which runs: a grid below, or a .py file (default iclr21)")

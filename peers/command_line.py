@@ -22,6 +22,7 @@ from peers.secure_aggregation.serving import serve
 from tools.arguments import parse_pairs
 from tools.console import Console, make_tree
 from tools.errors import UserError
+from tools.program import Parser
 
 EXAMPLES = """examples:
   python3 -m peers demo
@@ -63,17 +64,9 @@ FIRST_WORDS = {"port": "--port", "address": "--host", "combine": "--combine"}
 """What else its errors begin with."""
 
 
-class _Parser(argparse.ArgumentParser):
-    def __init__(self, **settings: Any) -> None:
-        super().__init__(allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **settings)
-
-    def error(self, message: str) -> typing.NoReturn:
-        raise UserError(f"{message}; {self.prog} --help lists all flags")
-
-
 def make_parser() -> argparse.ArgumentParser:
     """Return the parser; every command has a function `run` of the parsed arguments that returns the exit status."""
-    parser = _Parser(
+    parser = Parser(
         prog="python3 -m peers",
         description="Processes that average their models so that nobody sees another's.",
         epilog=EXAMPLES,

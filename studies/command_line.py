@@ -13,7 +13,7 @@ from studies.tables import FORMATS
 from tools.arguments import parse_pairs
 from tools.console import warnings_as_lines
 from tools.errors import UserError
-from tools.program import exit_status
+from tools.program import Parser, exit_status
 
 EXAMPLES = """examples:
   python3 study.py table results-data
@@ -28,11 +28,10 @@ As a library: import study, see docs/study.md."""
 
 def make_parser() -> argparse.ArgumentParser:
     """Return the parser; every command has a function `run` of the parsed arguments."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="study.py",
         description="Tables and figures of the runs in a folder of result directories; drawings of topologies.",
         epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     runs = argparse.ArgumentParser(add_help=False)

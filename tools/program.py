@@ -1,7 +1,9 @@
-"""How every program here ends: with a status, and at most one line of its own about why."""
+"""What every program here has: a parser, and an end with a status and at most one line of its own about why."""
 
+import argparse
 import sys
 from collections.abc import Callable
+from typing import Any, NoReturn
 
 from tools.errors import UserError, one_line
 from tools.interruption import Interrupted
@@ -27,3 +29,16 @@ def exit_status(name: str, work: Callable[[], int], interrupted: str = "interrup
         status, reason = 130, interrupted
     print(f"{name}: {reason}", file=sys.stderr)
     return status
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser of a program's command line whose errors are UserErrors; flags are not abbreviated."""
+
+    def __init__(
+        self, prog: str, *, formatter_class: Any = argparse.RawDescriptionHelpFormatter, **settings: Any
+    ) -> None:
+        super().__init__(prog, formatter_class=formatter_class, allow_abbrev=False, **settings)
+
+    def error(self, message: str) -> NoReturn:
+        command = f"{self.prog} " if " " in self.prog else ""  # a single word is what the line begins with already
+        raise UserError(f"{message}; {command}--help lists all flags")

@@ -187,6 +187,10 @@ def test_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest
             "ring --byzantine 2 --topology-args byzantine:[1,5]",
             "--topology: expected honest nodes to hear of each other",
         ),
+        ("ring --nodes x", "argument --nodes: invalid int value: 'x'; study.py topology --help lists all flags\n"),
+        ("ring --nodes", "argument --nodes: expected one argument; study.py topology --help lists all flags\n"),
+        ("ring --node 5", "unrecognized arguments: --node 5; --help lists all flags\n"),
+        ("", "the following arguments are required: NAME; study.py topology --help lists all flags\n"),
         ("ring -o ring.gif", "--output: expected a name that ends in .png, .pdf, .svg, got ring.gif"),
     ],
 )

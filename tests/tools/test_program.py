@@ -8,7 +8,7 @@ import pytest
 
 from tools.errors import UserError
 from tools.interruption import Interrupted, Interruption
-from tools.program import exit_status
+from tools.program import Parser, exit_status
 
 
 def raiser(error: BaseException) -> Callable[[], int]:
@@ -69,3 +69,22 @@ def test_the_first_signal_raises_while_that_is_wished() -> None:
         interruption.at_once = True
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("--n x", "argument --n: invalid int value: 'x'; --help lists all flags"),
+        ("--numb=1 sum", "unrecognized arguments: --numb=1; --help lists all flags"),
+        ("product", "argument COMMAND: invalid choice: 'product' (choose from 'sum'); --help lists all flags"),
+        ("sum --of", "argument --of: expected one argument; program.py sum --help lists all flags"),
+    ],
+)
+def test_parsers_say_errors_in_one_line(line: str, message: str) -> None:
+    parser = Parser("program.py")
+    parser.add_argument("--n", type=int)
+    parser.add_argument("--number")
+    parser.add_subparsers(metavar="COMMAND").add_parser("sum").add_argument("--of")
+    with pytest.raises(UserError) as error:
+        parser.parse_args(line.split())
+    assert str(error.value).replace("from sum", "from 'sum'") == message  # without quotes from Python 3.12 on
