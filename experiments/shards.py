@@ -72,8 +72,8 @@ def require_data(shards: Sequence[Tensor], nodes: Collection[int]) -> None:
         named += ", ".join(map(str, without[:MOST_NAMED])) + (", …" if len(without) > MOST_NAMED else "")
         raise UserError(
             f"--partition: expected samples for every node that trains, got none for {named} of "
-            f"{len(shards)}; give --partition-args that spread samples more evenly, such as a larger alpha, "
-            f"another --seed, or fewer --nb-workers"
+            f"{len(shards)}; give --partition-args that spread samples more evenly, another --seed, or "
+            f"fewer --nb-workers"
         )
 
 

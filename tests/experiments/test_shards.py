@@ -168,7 +168,7 @@ def test_workers_without_data() -> None:
     require_data(shards, [0, 2])
     text = (
         "^--partition: expected samples for every node that trains, got none for {} of 4; give --partition-args that "
-        "spread samples more evenly, such as a larger alpha, another --seed, or fewer --nb-workers$"
+        "spread samples more evenly, another --seed, or fewer --nb-workers$"
     )
     with pytest.raises(UserError, match=text.format("node 3")):
         require_data(shards, [3, 2, 0])
