@@ -81,13 +81,14 @@ def _check(frame: pandas.DataFrame, what: str) -> None:
         list(frame.columns[:3]) != FIRST_COLUMNS
         or len(numbers) != len(frame.columns) - 1
         or not set(frame["role"]) <= set(COLORS)
-        or frame.empty
-        or not all(pandas.api.types.is_integer_dtype(frame[name]) for name in numbers)
+        or not (frame.empty or all(pandas.api.types.is_integer_dtype(frame[name]) for name in numbers))
     ):
         raise UserError(
             f"{what}: expected a partition, one row per node, with the columns {', '.join(FIRST_COLUMNS)} and one per "
             f"label, got the columns {', '.join(map(str, frame.columns[:5]))}{', …' if len(frame.columns) > 5 else ''}"
         )
+    if frame.empty:
+        raise UserError(f"{what}: expected a partition, one row per node, got no rows")
 
 
 def _name_of(source: str | Path | Session) -> str:

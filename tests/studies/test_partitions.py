@@ -173,10 +173,16 @@ def test_something_else_in_the_file(content: bytes, tmp_path: Path) -> None:
         plot_partition(tmp_path)
 
 
+def test_no_rows_in_the_file(tmp_path: Path) -> None:
+    (tmp_path / "partition.csv").write_text("node,role,samples,label 0\n")
+    with pytest.raises(UserError, match=r"partition\.csv: expected a partition, one row per node, got no rows$"):
+        plot_partition(tmp_path)
+
+
 def test_something_else_in_the_frame() -> None:
     with pytest.raises(UserError, match=r"^the frame: expected .*, got the columns node, role, samples, a, b, …$"):
         plot_partition(table(3, 0).assign(a=1, b=2, c=3))
-    with pytest.raises(UserError, match=r"^the frame: expected a partition, one row per node"):
+    with pytest.raises(UserError, match=r"^the frame: expected a partition, one row per node, got no rows$"):
         plot_partition(table(3, 1).iloc[:0])
 
 
