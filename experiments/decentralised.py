@@ -22,6 +22,7 @@ from experiments.batches import Batches
 from experiments.losses import FunctionLoss, Loss
 from experiments.model import Model
 from experiments.states import moved
+from tools.arguments import check_whole
 from tools.seeding import derive_seed, make_generator
 
 Batch = tuple[Tensor, Tensor]
@@ -75,7 +76,7 @@ class DecentralisedSimulation(ABC, Generic[StepResultT]):
 
     Raises:
         ValueError: impossible numbers, a missing attack, as many streams as there are not honest workers.
-        TypeError: something else than a model, an attack or a rule.
+        TypeError: something else than whole numbers, a model, an attack or a rule.
     """
 
     def __init__(
@@ -95,6 +96,8 @@ class DecentralisedSimulation(ABC, Generic[StepResultT]):
     ) -> None:
         if not 0 <= f < n:
             raise ValueError(f"expected f from 0 to {n - 1} for n = {n}, at least one worker being honest, got {f}")
+        for name, number in (("n", n), ("f", f)):
+            check_whole(type(self).__name__, name, number, least=0)
         own = type(self).generate_byzantine_models is not DecentralisedSimulation.generate_byzantine_models
         if f and attack is None and not own:
             raise ValueError(f"expected an attack for {f} Byzantine workers, got none")
@@ -106,7 +109,7 @@ class DecentralisedSimulation(ABC, Generic[StepResultT]):
         self.model = Model(model) if isinstance(model, nn.Module) else model
         self.loss_fn = loss_fn
         self._loss = loss_fn if isinstance(loss_fn, Loss) else FunctionLoss(loss_fn)
-        self.attack = _class_of(Attack, attacks.get, attack)
+        self.attack = None if attack is None else _class_of(Attack, attacks.get, attack)
         self.attack_kwargs = dict(attack_kwargs or {})
         self.aggregator = _class_of(Aggregator, aggregators.get, aggregator)
         self.aggregator_kwargs = {"f": f, **(aggregator_kwargs or {})}
@@ -347,8 +350,8 @@ class DecentralisedSimulation(ABC, Generic[StepResultT]):
 
 
 def _class_of(base: type, named: Callable[[str], type], given: Any) -> Any:
-    """Return a class given by itself or by its name; None stays None."""
+    """Return a class given by itself or by its name."""
     found = named(given) if isinstance(given, str) else given
-    if found is not None and not (isinstance(found, type) and issubclass(found, base)):
+    if not (isinstance(found, type) and issubclass(found, base)):
         raise TypeError(f"expected an {base.__name__} or its name, got {given!r}")
     return found

@@ -140,6 +140,9 @@ def test_a_stream_that_ends_names_its_worker_and_the_way_out() -> None:
         ({"loss_fn": 3}, TypeError, "expected a function of outputs and targets as loss_fn, got 3"),
         ({"attack": NearestNeighbourAverage}, TypeError, "expected an Attack or its name"),
         ({"aggregator": int}, TypeError, "expected an Aggregator or its name"),
+        ({"aggregator": None}, TypeError, "expected an Aggregator or its name, got None"),
+        ({"n": 6.0}, TypeError, "expected a whole number as n, got 6.0"),
+        ({"f": 2.0}, TypeError, "expected a whole number as f, got 2.0"),
         ({"aggregator": "nnaa"}, ValueError, "unknown aggregation rule 'nnaa'"),
     ],
 )
