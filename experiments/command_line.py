@@ -23,7 +23,7 @@ from experiments.partitions import partitions
 from experiments.protocols import Protocol, protocols
 from experiments.topologies import CONTEXT as TOPOLOGY_CONTEXT
 from experiments.topologies import topologies
-from tools.arguments import explicit_parameters, parse_pairs
+from tools.arguments import explicit_parameters, parse_pairs, spelled
 from tools.errors import UserError
 from tools.program import Parser
 
@@ -106,10 +106,10 @@ def _arguments_text() -> str:
 
 def describe_argument(parameter: inspect.Parameter) -> str:
     """Return how a parameter is given on a command line, with its default if it has one: `z:max`."""
-    default = parameter.default
+    name, default = spelled(parameter.name), parameter.default
     if default in (None, parameter.empty):
-        return parameter.name
-    return f"{parameter.name}:{default.name.lower() if isinstance(default, Enum) else default}"
+        return name
+    return f"{name}:{default.name.lower() if isinstance(default, Enum) else default}"
 
 
 def _metavar(field: dataclasses.Field) -> str:

@@ -26,7 +26,7 @@ from experiments.partitions import partitions
 from experiments.protocols import Protocol, protocols
 from experiments.shards import check_arguments as check_partition
 from experiments.topologies import topologies
-from tools.arguments import bind, explicit_parameters, format_pairs
+from tools.arguments import bind, explicit_parameters, format_pairs, spelled
 from tools.errors import UserError
 from tools.registry import Registry
 from tools.schedule import parse_schedule
@@ -439,7 +439,7 @@ class RunConfig:
             if not named:
                 raise UserError(f"{flag}: expected --pre-gar as well")
             if key not in known:
-                expected = ", ".join(sorted(known)) or "no arguments"
+                expected = ", ".join(map(spelled, sorted(known))) or "no arguments"
                 verb = "has" if len(named) == 1 else "have"
                 raise UserError(f"{flag}: {', '.join(self.pre_gar)} {verb} no argument {key!r}, expected: {expected}")
         given = [{key: value for key, value in self.pre_gar_args.items() if key in parameters} for parameters in own]

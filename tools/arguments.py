@@ -54,6 +54,11 @@ def _reads_back(value: Any) -> bool:
     return type(parsed) is type(value) and parsed == value and str(value) == str(value).strip()
 
 
+def spelled(name: str) -> str:
+    """Return the name of a parameter as the documentation spells it for the command line."""
+    return name.replace("_", "-")
+
+
 def explicit_parameters(function: Callable, context: Collection[str] = ()) -> dict[str, inspect.Parameter]:
     """Return the parameters that a user may set: named ones, without those the caller fills in itself."""
     named = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
@@ -74,11 +79,11 @@ def bind(function: Callable, pairs: dict[str, Any], what: str, context: Collecti
     parameters = explicit_parameters(function, context)
     for key in pairs:
         if key not in parameters:
-            known = ", ".join(parameters) or "no arguments"
+            known = ", ".join(map(spelled, parameters)) or "no arguments"
             raise UserError(f"{what} has no argument {key!r}, expected: {known}")
     for name, parameter in parameters.items():
         if parameter.default is parameter.empty and name not in pairs:
-            raise UserError(f"{what} needs the argument {name}:<value>")
+            raise UserError(f"{what} needs the argument {spelled(name)}:<value>")
     return {key: _convert(value, parameters[key].default, f"{what}: {key}") for key, value in pairs.items()}
 
 

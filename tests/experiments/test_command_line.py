@@ -31,7 +31,7 @@ def test_help_lists_what_is_registered() -> None:
     text = " ".join(make_parser("x").format_help().split())
     for registry in (aggregators.gars, attacks, datasets):
         assert ", ".join(registry) in text
-    assert "--topology-args all: byzantine:last, connected:True, allow_weak:False, weights:metropolis" in text
+    assert "--topology-args all: byzantine:last, connected:True, allow-weak:False, weights:metropolis" in text
     assert "clipped-gossip: tau:adaptive epidemic: peers, mode:pull, flood:False monna: reach:all" in text
 
 
@@ -77,7 +77,7 @@ BAD = [
     ("--attack-args z:1", "--attack-args: expected --attack as well"),
     ("--attack little --nb-workers 2 --nb-decl-byz 1", "little: expected at least 2 honest workers"),
     ("--dataset x", "unknown dataset 'x', expected one of: cifar10"),
-    ("--dataset-args x:1", "--dataset-args: digits has no argument 'x', expected: split_seed"),
+    ("--dataset-args x:1", "--dataset-args: digits has no argument 'x', expected: split-seed"),
     ("--batch-size 0", "--batch-size: expected ≥ 1, got 0"),
     ("--batch-size-test 0", "--batch-size-test: expected ≥ 1, got 0"),
     ("--batch-size-test-reps 0", "--batch-size-test-reps: expected ≥ 1 and ≤ 1e+06, got 0"),
