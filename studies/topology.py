@@ -21,6 +21,8 @@ APART_INCHES = (0.3, 1.1)
 DIAMETER_INCHES = (0.03, 0.34)
 DIAMETER_SHARES = {True: 0.75, False: 0.45}
 """Diameter of a node, as a share of the distance of the closest two, with its number and without."""
+LEAST_BYZANTINE_INCHES = 0.08
+"""Size of a Byzantine node at least, so that a single one among a thousand is seen."""
 MOST_NUMBERED = 80
 """Nodes up to which each bears its number, closest ones are moved apart, and edges lead around nodes."""
 MOST_EDGES = 20_000
@@ -142,16 +144,19 @@ def _write(figure: "Figure", title: str, below: str) -> None:
 def _draw_nodes(axes: "Axes", places: numpy.ndarray, diameter: float, is_byzantine: numpy.ndarray) -> None:
     from matplotlib.lines import Line2D
 
-    points, handles = 72 * diameter, []
-    kinds = (("honest", ~is_byzantine, HONEST, "o"), ("Byzantine", is_byzantine, BYZANTINE, "s"))
-    for name, chosen, color, marker in kinds:
+    handles = []
+    kinds = (  # what is drawn last covers the others
+        ("honest", ~is_byzantine, diameter, HONEST, "o"),
+        ("Byzantine", is_byzantine, max(diameter, LEAST_BYZANTINE_INCHES), BYZANTINE, "s"),
+    )
+    for name, chosen, inches, color, marker in kinds:
         if chosen.any():
-            axes.scatter(*places[chosen].T, s=points**2, color=color, marker=marker, linewidths=0, zorder=3)
+            axes.scatter(*places[chosen].T, s=(72 * inches) ** 2, color=color, marker=marker, linewidths=0, zorder=3)
             handles.append(Line2D([], [], linewidth=0, color=color, marker=marker, markersize=9, label=name))
     axes.figure.legend(handles=handles, loc="lower center", ncols=2, fontsize=10, frameon=False)
     if len(places) <= MOST_NUMBERED:
         for node, (x, y) in enumerate(places):
-            size = min(0.52 * points, 10)
+            size = min(0.52 * 72 * diameter, 10)
             axes.text(x, y, str(node), size=size, color="white", ha="center", va="center_baseline", zorder=4)
 
 

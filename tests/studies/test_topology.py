@@ -68,6 +68,14 @@ def test_nodes_do_not_touch_and_are_inside(name: str, n: int) -> None:
         assert everything[:, column].max() < limits[1] - diameter
 
 
+@pytest.mark.parametrize("n", [20, 1000])
+def test_a_single_byzantine_node_is_seen(n: int) -> None:
+    honest, byzantine = collections(draw_topology("ring", nodes=n, byzantine=1), PathCollection)
+    assert len(byzantine.get_offsets()) == 1
+    assert byzantine.get_sizes()[0] ** 0.5 / 72 >= 0.08
+    assert (byzantine.get_sizes()[0] > honest.get_sizes()[0]) == (n == 1000)
+
+
 @pytest.mark.parametrize("name", ["ring", "torus", "small-world", "hypercube", "tree", "barbell"])
 def test_edges_lead_around_nodes(name: str) -> None:
     figure = draw_topology(name, nodes=16)
