@@ -14,7 +14,7 @@ from scipy.sparse.csgraph import breadth_first_order
 
 from experiments.mixing_weights import SCHEMES, mixing_weights, spectral_gap
 from experiments.topologies import CONTEXT, Topology, topologies
-from tools.arguments import bind, explicit_parameters
+from tools.arguments import bind, explicit_parameters, spelled
 from tools.errors import UserError, one_line
 from tools.seeding import derive_seed
 
@@ -45,7 +45,7 @@ class CommonArguments:
         """Raise a UserError for a value that n nodes, f of them Byzantine, cannot have."""
         for name in ("connected", "allow_weak"):
             if not isinstance(getattr(self, name), bool):
-                raise UserError(f"{FLAG}: {name}: expected True or False, got {getattr(self, name)!r}")
+                raise UserError(f"{FLAG}: {spelled(name)}: expected True or False, got {getattr(self, name)!r}")
         if not isinstance(self.weights, str) or self.weights not in SCHEMES:
             raise UserError(f"{FLAG}: weights: expected one of {', '.join(SCHEMES)}, got {self.weights!r}")
         if isinstance(self.byzantine, list):
@@ -106,7 +106,7 @@ def _bind(
     for key in arguments:
         if key not in own | common:
             known = f"expected: {', '.join(own)}, or " if own else "expected "
-            raise UserError(f"{FLAG}: {name} has no argument {key!r}, {known}what all have: {', '.join(common)}")
+            raise UserError(f"{FLAG}: {name} has no argument {key!r}, {known}what all have: {', '.join(map(spelled, common))}")
     given = {key: value for key, value in arguments.items() if key not in common}
     given = bind(topology.graph, given, f"{FLAG}: {name}", CONTEXT)
     try:

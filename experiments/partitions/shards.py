@@ -16,7 +16,7 @@ DEFAULT_PER_NODE = 2
 
 
 class Shards(Partition, name="shards"):
-    """Sort samples by label, cut them into equal shards, and deal these to nodes at random, `per_node` (2) to each.
+    """Sort samples by label, cut them into equal shards, and deal these to nodes at random, `per-node` (2) to each.
 
     With `similarity` λ instead there are n·(samples / n)^λ shards, from one per node, λ = 0, to one per sample, λ = 1,
     and some nodes may have one more than others. There are never more shards than samples.

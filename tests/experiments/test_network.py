@@ -385,7 +385,7 @@ def test_gap_of_redrawn_graphs_is_that_of_the_mean(name: str, n: int) -> None:
             5,
             0,
             "--topology-args: regular has no argument 'q', expected: k, or what all have: byzantine, connected, "
-            "allow_weak, weights",
+            "allow-weak, weights",
         ),
         (
             "ring",
@@ -433,7 +433,7 @@ def test_gap_of_redrawn_graphs_is_that_of_the_mean(name: str, n: int) -> None:
             "--topology-args: weights: expected one of metropolis, uniform, max-degree,",
         ),
         ("ring", {"connected": 1}, 5, 0, "--topology-args: connected: expected True or False, got 1"),
-        ("ring", {"allow_weak": "yes"}, 5, 0, "--topology-args: allow_weak: expected True or False, got 'yes'"),
+        ("ring", {"allow_weak": "yes"}, 5, 0, "--topology-args: allow-weak: expected True or False, got 'yes'"),
         (
             "ring",
             {"byzantine": "first"},
