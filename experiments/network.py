@@ -106,9 +106,8 @@ def _bind(
     for key in arguments:
         if key not in own | common:
             known = f"expected: {', '.join(own)}, or " if own else "expected "
-            raise UserError(
-                f"{FLAG}: {name} has no argument {key!r}, {known}what all have: {', '.join(map(spelled, common))}"
-            )
+            shared = ", ".join(map(spelled, common))
+            raise UserError(f"{FLAG}: {name} has no argument {key!r}, {known}what all have: {shared}")
     given = {key: value for key, value in arguments.items() if key not in common}
     given = bind(topology.graph, given, f"{FLAG}: {name}", CONTEXT)
     try:
