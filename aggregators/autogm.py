@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from aggregators import Aggregator
-from aggregators.geomed import reweighted_means, robust_start, smoothing
+from aggregators.geomed import median_weights, reweighted_means, robust_start, smoothing
 from tools.arguments import check_number, check_whole
 
 
@@ -77,6 +77,6 @@ class AutoGM(Aggregator, name="autogm"):
         def reweight(distances: Tensor) -> Tensor:
             return simplex_weights(distances.masked_fill(~finite, torch.inf), unit) / distances.clamp(min=nearest)
 
-        median = reweighted_means(products, start, lambda d: finite / d.clamp(min=nearest), tolerance, iterations)
+        median = median_weights(products, finite, start, nearest, tolerance, iterations)
         weights = reweighted_means(products, median, reweight, tolerance, iterations)
         return weights.to(gradients.device)

@@ -6,6 +6,10 @@ differ. The start is the mean of the rows, but without those far from most other
 decides only how long the way is, and from a mean that f rows at 10³⁰ carry away it is too long, each iteration dividing
 their share by (n − f) / f. And where a majority is closer together than 10⁻³, ν shrinks with it: tiny vectors are not
 all at v.
+
+Attackers that know all can make the start coincide with a row that is not the median, which Weiszfeld's step leaves by
+no more than about ν at a time. There the first step is the one of Vardi and Zhang, "The multivariate L1-median and
+associated data depth", PNAS 2000, equation 2.6.
 """
 
 from collections.abc import Callable
@@ -15,11 +19,12 @@ import torch
 from torch import Tensor
 
 from aggregators import Aggregator
-from aggregators.distances import inner_products, squared_distances_to_means
+from aggregators.distances import ROUNDING, inner_products, squared_distances_to_means
 from tools.arguments import check_number, check_whole
 
 FAR = 10  # times the radius that holds a majority, beyond which a row is left out of the start
 TINY = 1e-3  # a radius that holds a majority, below which ν shrinks with it
+PRECISION = (ROUNDING * torch.finfo(torch.float32).eps) ** 0.5  # of distances by products, as a share of norms
 SMALLEST = torch.finfo(torch.float64).tiny ** 0.5  # a distance whose square and inverse are still numbers
 
 
@@ -56,8 +61,8 @@ def reweighted_means(
 ) -> Tensor:
     """Repeat w ← reweight(distances of the rows to their mean by w), made to sum to one, until that mean stands still.
 
-    It does once it moves by no more than the tolerance times its mean distance to the rows, by the new weights. Each
-    element of a batch stops by itself.
+    It does once it moves by no more than the tolerance times its mean distance to the rows, by the new weights. What
+    rounding may hide of a move counts as moved. Each element of a batch stops by itself.
 
     Args:
         products: inner products of rows, (…, n, n).
@@ -65,12 +70,14 @@ def reweighted_means(
         reweight: distances (…, n) → weights ≥ 0 (…, n), not all zero.
     """
     weights, moving = start, torch.ones_like(start[..., :1], dtype=torch.bool)
+    norms = products.diagonal(dim1=-2, dim2=-1).sqrt()
     for _ in range(iterations):
         distances = squared_distances_to_means(products, weights).sqrt()
         proposed = reweight(distances)
         proposed = (proposed / proposed.sum(dim=-1, keepdim=True)).where(moving, weights)
         change = proposed - weights
         squared_move = (change * (products @ change.unsqueeze(-1)).squeeze(-1)).sum(dim=-1, keepdim=True)
+        squared_move += (PRECISION * (change.abs() * norms).sum(dim=-1, keepdim=True)).square()
         weights = proposed
         moving = moving & (squared_move > (tolerance * (weights * distances).sum(dim=-1, keepdim=True)).square())
         if not moving.any():
@@ -81,6 +88,42 @@ def reweighted_means(
 def smoothing(nu: float, radius: Tensor) -> Tensor:
     """Return ν, shrunk where the radius that holds a majority is tiny, (…, 1) → (…, 1)."""
     return (nu * (radius / TINY).clamp(max=1)).clamp(min=SMALLEST)
+
+
+def leave_rows(products: Tensor, finite: Tensor, start: Tensor) -> Tensor:
+    """Return the start, or the point to which Vardi and Zhang's step leads from it where it is at rows, (…, n).
+
+    With η rows at it, and r the norm of the sum of unit vectors to all others: the mean of these rows and of
+    Weiszfeld's step by all others, by weights η / r and 1 − η / r, if r > η. Otherwise the median is there.
+
+    Args:
+        products, finite, start: as `robust_start` gives them.
+    """
+    distances = squared_distances_to_means(products, start).sqrt()
+    norms = products.diagonal(dim1=-2, dim2=-1).sqrt()
+    at = finite & (distances <= PRECISION * (norms + (start * norms).sum(dim=-1, keepdim=True)))
+    count = at.sum(dim=-1, keepdim=True)
+    here = at.double() / count.clamp(min=1)
+    others = (finite & ~at) / squared_distances_to_means(products, here).sqrt().clamp(min=SMALLEST)
+    total = others.sum(dim=-1, keepdim=True)
+    step = others / total.clamp(min=SMALLEST)
+    away = step - here
+    r = total * (away * (products @ away.unsqueeze(-1)).squeeze(-1)).sum(dim=-1, keepdim=True).clamp(min=0).sqrt()
+    stay = (count / r).clamp(max=1)
+    return (stay * here + (1 - stay) * step).where(count > 0, start)
+
+
+def median_weights(
+    products: Tensor, finite: Tensor, start: Tensor, nearest: Tensor, tolerance: float, iterations: int
+) -> Tensor:
+    """Return the weights by which the mean of the rows is their geometric median, (…, n).
+
+    Args:
+        products, finite, start: as `robust_start` gives them.
+        nearest: ν, see `smoothing`.
+    """
+    start = leave_rows(products, finite, start)
+    return reweighted_means(products, start, lambda d: finite / d.clamp(min=nearest), tolerance, iterations)
 
 
 class GeometricMedian(Aggregator, name="geomed"):
@@ -111,6 +154,5 @@ class GeometricMedian(Aggregator, name="geomed"):
         **specialized: Any,
     ) -> Tensor:
         products, finite, start, radius = robust_start(gradients)
-        nearest = smoothing(nu, radius)
-        weights = reweighted_means(products, start, lambda d: finite / d.clamp(min=nearest), tolerance, iterations)
+        weights = median_weights(products, finite, start, smoothing(nu, radius), tolerance, iterations)
         return weights.to(gradients.device)

@@ -70,6 +70,44 @@ def test_points_of_triangles() -> None:
     assert gars["geomed"].aggregate(obtuse, f=1).norm() < 1e-5
 
 
+def rows_with_their_mean_as_the_first(n: int, d: int, scale: float, dtype: torch.dtype, seed: int) -> torch.Tensor:
+    """Return rows, far from the origin, that one of them moves so that all average to the first, as dissensus does."""
+    rows = (torch.randn(n, d, generator=torch.Generator().manual_seed(seed)) + 5).to(dtype) * scale
+    rows[-1] = n * rows[0] - rows[:-1].sum(dim=0)
+    return rows
+
+
+@pytest.mark.parametrize("name", ["geomed", "autogm"])
+@pytest.mark.parametrize(("n", "d"), [(6, 4_810), (12, 100)])
+@pytest.mark.parametrize("scale", [1e-12, 1e-2, 1.0, 1e6])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_leaves_a_row_that_the_start_coincides_with(
+    name: str, n: int, d: int, scale: float, dtype: torch.dtype
+) -> None:
+    batch = torch.stack([rows_with_their_mean_as_the_first(n, d, scale, dtype, seed) for seed in range(6)])
+    arguments = {"lamb": 1e9} if name == "autogm" else {}
+    together = gars[name].aggregate(batch, f=2, **arguments)
+    for rows, result in zip(batch, together, strict=True):
+        outwards = torch.nn.functional.normalize(rows.double() - result.double(), dim=1, eps=0)
+        assert outwards.sum(dim=0).norm() < 1e-3  # above 1 near the row
+        alone = gars[name].aggregate(rows, f=2, **arguments)
+        assert (alone - result).norm() < 1e-5 * (rows - result).norm(dim=1).mean()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_an_iterate_at_a_row_is_not_the_end(seed: int) -> None:
+    others = torch.randn(24, 50, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+    others[:11] += 10
+    row = others.mean(dim=0)
+    for _ in range(1_000):  # to where Weiszfeld's step leads from the mean of all rows
+        shares = 1 / (others - (others.sum(dim=0) + row) / 25).norm(dim=1)
+        row = shares @ others / shares.sum()
+    rows = torch.cat([row.unsqueeze(0), others]).float()
+    result = gars["geomed"].aggregate(rows, f=2)
+    outwards = torch.nn.functional.normalize(rows.double() - result.double(), dim=1)
+    assert outwards.sum(dim=0).norm() < 1e-3
+
+
 @pytest.mark.parametrize("others", [1, 4])
 @pytest.mark.parametrize("distance", [1e-3, 1.0, 1e6, 1e30])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

@@ -62,6 +62,13 @@ WAYS: dict[str, dict[str, Any]] = {
         "topology_args": {"allow_weak": True, "connected": False, "byzantine": "random"},
     },
     "private": {"gar": "geomed", "attack": "spectral"},
+    "mean at its own": {
+        "gar": "geomed",
+        "attack": "dissensus",
+        "topology": "regular",
+        "topology_args": {"k": 4},
+        "nb_decl_byz": 1,
+    },
     "poison": {"gar": "krum", "attack": "labelflip", "nb_local_steps": 2},
     "random": {"gar": "dnc", "topology": "two-worlds", "topology_args": {"allow_weak": True, "connected": False}},
     "history": {"gar": "clippedclustering", "nb_decl_byz": 3},
