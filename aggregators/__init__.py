@@ -1,6 +1,6 @@
 """Aggregation rules, one file each: (…, n, d) → (…, d).
 
-A rule is a class that registers itself under its name. Its file holds its formula, in one of four forms, and its
+A rule is a class that registers itself under its name. Its file holds its formula, in one of six forms, and its
 conditions, `check`; what every rule shares (stacking, checking, non-finite rows, `out=`) is in the base class.
 `template.py` is there to be copied.
 """
@@ -30,7 +30,7 @@ rule's parameter `root` says, of 100 where it has none. `loss`: parameters (d,) 
 dictionary kept between calls. `copies`: the last so many rows are known to be one and the same vector; a rule with a
 parameter of that name reads only the first of them.
 """
-FORMS = ("aggregate", "weights", "combine", "weights_by_distance", "weights_by_own_distance")
+FORMS = ("aggregate", "weights", "combine", "weights_by_distance", "weights_by_own_distance", "weights_by_number")
 """What a rule's file may write, one of them."""
 
 
@@ -48,6 +48,8 @@ class Aggregator(ABC):
       follow from the squared distances (…, n, n) between vectors of a dtype alone;
     - `weights_by_own_distance(cls, squared_distances, /, *, f, dtype, **specialized) -> (…, n)`, for rules whose
       weights follow from the squared distances (…, n) of the vectors to one of them, see `squared_distances_to_own`;
+    - `weights_by_number(cls, n, /, *, f, **specialized) -> (n,)` in float64, for rules whose weights follow from the
+      number of vectors;
 
     and `check`. All may assume that a row that held NaN or ±inf is +inf throughout. One draw from `generator` (torch's
     own when there is none) serves all leading axes, so that a batch gives what each of its matrices gives.
@@ -113,6 +115,11 @@ class Aggregator(ABC):
         raise NotImplementedError(f"{cls.name} is not a function of distances to own")
 
     @classmethod
+    def weights_by_number(cls, n: int, /, *, f: int, **specialized: Any) -> Tensor:
+        """Return each row's share of the result by how many there are, (n,)."""
+        raise NotImplementedError(f"{cls.name} is not a function of numbers")
+
+    @classmethod
     def squared_distances_to_own(cls, gradients: Tensor, **specialized: Any) -> Tensor:
         """Return the squared distance of each row to row 0, (…, n, d) → (…, n) in float64.
 
@@ -130,6 +137,8 @@ class Aggregator(ABC):
             distances = squared_distances(gradients, copies)
             return cls.weights_by_distance(distances, f=f, dtype=gradients.dtype, **specialized)
         n = gradients.shape[-2]
+        if cls.form == "weights_by_number":
+            return cls.weights_by_number(n, f=f, **specialized).to(gradients).expand(gradients.shape[:-1])
         distinct = n - copies + 1
         distances = cls.squared_distances_to_own(gradients[..., :distinct, :], **specialized)
         distances = distances[..., torch.arange(n, device=distances.device).clamp(max=distinct - 1)]

@@ -55,6 +55,11 @@ class Defence:
         """Whether the result is a mean of the vectors by weights that follow from their distances to the first."""
         return self.rule.form == "weights_by_own_distance" and not self.before
 
+    @property
+    def depends_on_number(self) -> bool:
+        """Whether the result is a mean of the vectors by weights that follow from how many there are."""
+        return self.rule.form == "weights_by_number" and not self.before
+
     def weights_by_distance(self, squared_distances: Tensor, **specialized: Any) -> Tensor:
         """Return each vector's share of the result, (…, n, n) → (…, n), where it depends on distances alone."""
         mixing = torch.eye(squared_distances.shape[-1], dtype=squared_distances.dtype, device=squared_distances.device)

@@ -1,8 +1,13 @@
 """The mixing phase: what every node makes of the vectors it received, all nodes at a time.
 
-Nodes that received equally many vectors go through a rule as one batch. Where the result is a mean of the vectors whose
-weights are known, or follow from distances alone, no vector is copied: the distances between all vectors are computed
-once, and one product with all of them gives the results.
+Where the result is a mean of the vectors whose weights are known, or follow from distances alone, no vector is copied:
+the distances between all vectors are computed once, and one product with all of them gives the results.
+
+Otherwise nodes that received equally many vectors go through the rule as one batch, in blocks of so many nodes that
+what they received (nodes, k, d) stays in cache: of all nodes it would take k times the memory of their models. In a
+large dense graph a block is one node. There the rule's work takes the time, not its calls: of the 0.7 ms that trmean
+takes for one of 200 nodes with 4,810 parameters, 0.5 ms. What one node makes of its vectors is not taken for another
+that heard the same: they come in another order there, own first, on which ties and rounding depend.
 """
 
 import contextlib
@@ -33,6 +38,13 @@ def weighted_sums(rows: Tensor, index: Tensor, weights: Tensor) -> Tensor:
     weights = weights.to(rows.dtype)
     index = index.where(weights != 0, index[:, :1])  # no rest of a row that counts nothing, which may not be finite
     return F.embedding_bag(index, rows, mode="sum", per_sample_weights=weights)
+
+
+def only_own(group: Group) -> Tensor:
+    """Return the weights (g, k) of nodes that keep their own vectors."""
+    weights = torch.zeros_like(group.weights)
+    weights[:, 0] = 1
+    return weights
 
 
 class Mixer:
@@ -150,6 +162,8 @@ class Mixer:
         if self.defender is None:
             return [group.weights for group in exchange.groups]
         defence, f = self.defender.defence, self.defender.f
+        if defence.depends_on_number:
+            return [self._weights_by_number(group) for group in exchange.groups]
         by_own = defence.depends_on_own_distances
         if not (exchange.dense and (by_own or defence.depends_on_distances)):
             return None
@@ -162,8 +176,7 @@ class Mixer:
         for group in exchange.groups:
             index = sent.index(group)
             if group.size in self.refused:
-                weights = torch.zeros_like(group.weights)
-                weights[:, 0] = 1
+                weights = only_own(group)
             elif by_own:
                 own = distances[index[:, :1], index]
                 weights = defence.rule.weights_by_own_distance(
@@ -178,6 +191,13 @@ class Mixer:
                 weights = torch.cat(parts)
             found.append(weights)
         return found
+
+    def _weights_by_number(self, group: Group) -> Tensor:
+        if group.size in self.refused:
+            return only_own(group)
+        defence = self.defender.defence
+        weights = defence.rule.weights_by_number(group.size, f=self.defender.f, **defence.arguments)
+        return weights.to(group.weights).expand_as(group.weights)
 
     @staticmethod
     def _sum(exchange: Exchange, sent: Sent, weights: list[Tensor], out: Tensor) -> None:

@@ -397,7 +397,9 @@ def test_what_a_rule_writes_counts_and_not_what_it_inherits() -> None:
     assert rows[0].tolist() == [0.0, 1.0, 2.0]
     assert Last.aggregate(rows, f=1).tolist() == Last.unchecked(rows, f=1).tolist() == [12.0, 13.0, 14.0]
     assert Last.influence(rows[:4], rows[4:], f=1) == 1
-    with pytest.raises(TypeError, match=r"expected one of aggregate, .*weights_by_own_distance, got none"):
+    with pytest.raises(
+        TypeError, match=r"expected one of aggregate, .*weights_by_own_distance, weights_by_number, got none"
+    ):
 
         class Nothing(Aggregator, name="nothing"):
             pass

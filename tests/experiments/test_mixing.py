@@ -29,7 +29,7 @@ def state(mixer: Mixer) -> str:
     return repr(({name: generator.tolist() for name, generator in found["generators"].items()}, found["states"]))
 
 
-@pytest.mark.parametrize("rule", [None, "nna", "median", "dnc", "clippedclustering"])
+@pytest.mark.parametrize("rule", [None, "average", "nna", "median", "dnc", "clippedclustering"])
 def test_a_rehearsal_is_the_mean_of_honest_nodes_and_leaves_no_trace(rule: str | None) -> None:
     mixer = Mixer(None if rule is None else defender(rule))
     around, sent = exchange(HEARD, 4), Sent(vectors(), 3)  # the fourth node poisons, and mixes as well
@@ -42,7 +42,7 @@ def test_a_rehearsal_is_the_mean_of_honest_nodes_and_leaves_no_trace(rule: str |
         assert_close(rehearsed, mixed[:3].mean(dim=0))
 
 
-@pytest.mark.parametrize("rule", [None, "nna", "median"])
+@pytest.mark.parametrize("rule", [None, "average", "nna", "median"])
 def test_one_node_gets_what_all_at_once_get(rule: str | None) -> None:
     mixer = Mixer(None if rule is None else defender(rule), frozenset({2}))
     around, sent = exchange([HEARD[0], [1, 4], *HEARD[2:]], 3), Sent(vectors(), 3)
@@ -58,3 +58,12 @@ def test_one_node_gets_what_all_at_once_get(rule: str | None) -> None:
     assert (accepted is None) == (rule == "median")
     if rule is not None:
         assert torch.equal(mixed[1], sent.rows[1])
+
+
+@pytest.mark.parametrize("rule", [None, "average", "nna", "krum"])
+def test_weights_that_are_known_need_no_copies_of_vectors(rule: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(Mixer, "_aggregate")
+    everybody = [[node, *(other for other in range(5) if other != node)] for node in range(5)]
+    mixed = torch.empty(4, 7, dtype=torch.float64)
+    Mixer(None if rule is None else defender(rule))(exchange(everybody, 4), Sent(vectors(), 4), mixed, step=0)
+    assert mixed.isfinite().all()
