@@ -8,8 +8,8 @@ their share by (n − f) / f. And where a majority is closer together than 10⁻
 all at v.
 
 Attackers that know all can make the start coincide with a row that is not the median, which Weiszfeld's step leaves by
-no more than about ν at a time. There the first step is the one of Vardi and Zhang, "The multivariate L1-median and
-associated data depth", PNAS 2000, equation 2.6.
+no more than about ν at a time. There the first step is that of the modified algorithm of Vardi and Zhang, "The
+multivariate L1-median and associated data depth", PNAS 2000.
 """
 
 from collections.abc import Callable

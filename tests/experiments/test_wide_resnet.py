@@ -154,7 +154,7 @@ def test_dropout_is_each_workers_own_and_only_in_training() -> None:
         ({"widen_factor": 0}, "expected widen_factor of at least 1, got 0"),
         ({"dropout": 1.5}, "expected dropout from 0 to 1, got 1.5"),
         ({"dropout": "much"}, "expected a number as dropout, got 'much'"),
-        ({"width": 2}, "wide-resnet has no argument 'width', expected: depth, widen_factor, dropout"),
+        ({"width": 2}, "wide-resnet has no argument 'width', expected: depth, widen-factor, dropout"),
     ],
 )
 def test_wrong_arguments(arguments: dict, message: str) -> None:
