@@ -56,6 +56,11 @@ def has_delivered(attempt: Attempt, level: int) -> bool:
     return level in attempt._handed_out and not any(attempt._undelivered[number] for number in numbers)
 
 
+def has_carried_up(attempt: Attempt) -> bool:
+    """Return whether others have all that a peer gives, up to the last level at which it takes part."""
+    return has_delivered(attempt, attempt.assignment.groups[-1].level)
+
+
 def die_at(phase: str, token: Path) -> None:
     """Have the first peer that reaches a phase of a round, in any process, killed there."""
 
@@ -94,8 +99,8 @@ def die_at(phase: str, token: Path) -> None:
         after("delivered", lambda attempt: not attempt._sums and has_delivered(attempt, level=0))
     elif phase == "actor":  # an actor, before it has all shares
         after("handle", lambda attempt: any(len(total.awaited) == 1 for total in attempt._sums.values()))
-    elif phase == "summed":  # an actor, after what it carries up is acknowledged, and which is not in the root's actors
-        after("delivered", lambda attempt: attempt._root is None and has_delivered(attempt, level=1))
+    elif phase == "summed":  # an actor but none of the root's, after all that it carries up is acknowledged
+        after("delivered", lambda attempt: attempt._root is None and attempt._sums and has_carried_up(attempt))
     elif phase == "sealed":  # a root actor, before the others have its sum
         after("_advance_root", lambda attempt: attempt._key is not None)
     elif phase == "ready":  # a root actor, after
