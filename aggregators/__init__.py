@@ -251,7 +251,7 @@ class Aggregator(ABC):
         return cls.form != "aggregate"
 
     @classmethod
-    def require(cls, *, n: int, f: int, most: int) -> None:
+    def require(cls, *, n: int, f: int, most: float) -> None:
         """Raise ValueError unless f is a whole number from 0 to `most`, which is what n allows."""
         if isinstance(f, bool) or not isinstance(f, Integral):
             raise ValueError(f"{cls.name}: expected a whole number as f, got {f!r}")

@@ -263,7 +263,7 @@ def accepts(rule: type[Aggregator], n: int, f: int) -> bool:
 
 
 REQUIRED = {  # n must be at least a · f + b, where that is not 2f + 1
-    "average": (1, 0),
+    "average": (0, 1),
     "krum": (2, 3),
     "krum-iclr21": (2, 3),
     "bulyan": (4, 3),
