@@ -321,16 +321,34 @@ def test_stopping_ends_the_wait_of_another_thread(server: SchedulingServer, keys
             stopper.join()
 
 
-def test_whatever_ends_the_thread_ends_the_wait(server: SchedulingServer, keys: Path) -> None:
+def test_whatever_ends_the_thread_ends_the_wait(
+    server: SchedulingServer, keys: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (port,) = free_ports(1)
     with aggregator(server, keys, 0, port) as peer:
 
         def fail(now_s: float) -> None:
             raise MemoryError("for a test")
 
+        monkeypatch.setattr(peer._node._thread, "is_alive", lambda: True)  # as it is while it says that it ends
         threading.Timer(0.2, lambda: peer._node.do(fail)).start()
         with pytest.raises(MemoryError, match="for a test"):
+            peer._node.wait(lambda: False, DEADLINE_S)
+
+
+def test_whoever_interrupts_an_aggregation_takes_no_further_part(server: SchedulingServer, keys: Path) -> None:
+    (port,) = free_ports(1)
+    with aggregator(server, keys, 0, port) as peer:
+        wait = peer._node.wait
+
+        def wait_and_raise(over: Callable[[], bool], timeout_s: float | None = None) -> bool:
+            wait(lambda: peer._peer.wish is not None)
+            raise KeyboardInterrupt
+
+        peer._node.wait = wait_and_raise
+        with pytest.raises(KeyboardInterrupt):
             peer.aggregate(model(0))
+        wait_for(lambda: peer._peer.wish.error == "given up by who had asked for it")
 
 
 def test_who_interrupts_an_aggregation_can_ask_again(server: SchedulingServer, keys: Path) -> None:
