@@ -332,8 +332,10 @@ def test_whatever_ends_the_thread_ends_the_wait(
 
         monkeypatch.setattr(peer._node._thread, "is_alive", lambda: True)  # as it is while it says that it ends
         threading.Timer(0.2, lambda: peer._node.do(fail)).start()
+        began_s = time.monotonic()
         with pytest.raises(MemoryError, match="for a test"):
             peer._node.wait(lambda: False, DEADLINE_S)
+        assert time.monotonic() - began_s < DEADLINE_S  # it was woken, and did not just give up
 
 
 def test_whoever_interrupts_an_aggregation_takes_no_further_part(server: SchedulingServer, keys: Path) -> None:
