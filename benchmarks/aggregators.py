@@ -32,14 +32,14 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-import torch  # noqa: E402  after the path
-from rich.console import Console  # noqa: E402
-from rich.progress import Progress  # noqa: E402
+import torch
+from rich.console import Console
+from rich.progress import Progress
 
-from aggregators import gars  # noqa: E402
-from aggregators.pre import pre_gars  # noqa: E402
-from attacks import attacks  # noqa: E402
-from benchmarks.aggregator_rows import (  # noqa: E402
+from aggregators import gars
+from aggregators.pre import pre_gars
+from attacks import attacks
+from benchmarks.aggregator_rows import (
     EXPONENTIAL,
     EXPONENTIAL_SIZES,
     ONE_KRUM,
@@ -52,11 +52,11 @@ from benchmarks.aggregator_rows import (  # noqa: E402
     limit_of,
     make_row,
 )
-from benchmarks.peer_libraries import LIBRARIES, Peer, installed  # noqa: E402
-from experiments.config import RunConfig  # noqa: E402
-from experiments.environment import describe, on_this_machine  # noqa: E402
-from tools.errors import UserError, one_line  # noqa: E402
-from tools.program import exit_status  # noqa: E402
+from benchmarks.peer_libraries import LIBRARIES, Peer, installed
+from experiments.config import RunConfig
+from experiments.environment import describe, on_this_machine
+from tools.errors import UserError, one_line
+from tools.program import exit_status
 
 TURN_S, MOST_CALLS = 0.01, 100
 SLOW_S, SLOW_ROUNDS = 2.0, 3

@@ -37,23 +37,23 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-import torch  # noqa: E402  after the path
-import torch.nn.functional as F  # noqa: E402
-from torch import Tensor  # noqa: E402
-from torch.utils.data import TensorDataset  # noqa: E402
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils.data import TensorDataset
 
-from benchmarks.aggregators import SETTLE_S, digits, write  # noqa: E402
-from benchmarks.cells import MONNA_CELL, RING_CELL  # noqa: E402
-from benchmarks.run import milliseconds, ratio, resident_bytes  # noqa: E402
-from experiments.config import RunConfig  # noqa: E402
-from experiments.datasets import Data, Samples  # noqa: E402
-from experiments.environment import describe, on_this_machine, settings  # noqa: E402
-from experiments.network_simulation import NetworkSimulation  # noqa: E402
-from experiments.phases import PhaseClock  # noqa: E402
-from experiments.run import load_data  # noqa: E402
-from experiments.simulation import make_model  # noqa: E402
-from tools.errors import one_line  # noqa: E402
-from tools.program import exit_status  # noqa: E402
+from benchmarks.aggregators import SETTLE_S, digits, write
+from benchmarks.cells import MONNA_CELL, RING_CELL
+from benchmarks.run import milliseconds, ratio, resident_bytes
+from experiments.config import RunConfig
+from experiments.datasets import Data, Samples
+from experiments.environment import describe, on_this_machine, settings
+from experiments.network_simulation import NetworkSimulation
+from experiments.phases import PhaseClock
+from experiments.run import load_data
+from experiments.simulation import make_model
+from tools.errors import one_line
+from tools.program import exit_status
 
 SEED = 1
 USUAL = {"rounds": 11, "steps": 10, "sizes": [(20, 3)], "nodes": [16, 64, 256, 1024]}

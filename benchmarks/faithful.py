@@ -19,10 +19,10 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.cells import MNIST_CELL  # noqa: E402  after the path
-from experiments.config import RunConfig  # noqa: E402
-from experiments.environment import describe, on_this_machine  # noqa: E402
-from tools.program import exit_status  # noqa: E402
+from benchmarks.cells import MNIST_CELL
+from experiments.config import RunConfig
+from experiments.environment import describe, on_this_machine
+from tools.program import exit_status
 
 LEAST_ALLOWED, STANDARD_ERRORS = 0.01, 3.4
 FIRST_SEEDS, MORE_SEEDS = range(1, 6), range(6, 16)

@@ -29,15 +29,15 @@ from unittest import mock
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-import msgpack  # noqa: E402  after the path
-import numpy as np  # noqa: E402
+import msgpack
+import numpy as np
 
-from peers.keys import Identity, create_keys  # noqa: E402
-from peers.secure_aggregation import channel, messages  # noqa: E402
-from peers.secure_aggregation.assignment import CONTEXT  # noqa: E402
-from peers.secure_aggregation.combining import Combination  # noqa: E402
-from peers.secure_aggregation.endpoint import Endpoint  # noqa: E402
-from peers.secure_aggregation.messages import (  # noqa: E402
+from peers.keys import Identity, create_keys
+from peers.secure_aggregation import channel, messages
+from peers.secure_aggregation.assignment import CONTEXT
+from peers.secure_aggregation.combining import Combination
+from peers.secure_aggregation.endpoint import Endpoint
+from peers.secure_aggregation.messages import (
     ASSIGNMENT,
     BODIES,
     TENSORS,
@@ -52,11 +52,11 @@ from peers.secure_aggregation.messages import (  # noqa: E402
     Text,
     Whole,
 )
-from peers.secure_aggregation.peer import Peer  # noqa: E402
-from peers.secure_aggregation.profiles import AverageAdditiveSharingModelProfile  # noqa: E402
-from peers.secure_aggregation.scheduler import Scheduler  # noqa: E402
-from peers.secure_aggregation.settings import Settings  # noqa: E402
-from tools.program import exit_status  # noqa: E402
+from peers.secure_aggregation.peer import Peer
+from peers.secure_aggregation.profiles import AverageAdditiveSharingModelProfile
+from peers.secure_aggregation.scheduler import Scheduler
+from peers.secure_aggregation.settings import Settings
+from tools.program import exit_status
 
 PEERS, TARGET = 12, 9
 CHUNK_BYTES = 1024

@@ -22,15 +22,15 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-import torch  # noqa: E402  after the path
+import torch
 
-from benchmarks.cells import CONV_CELL, MNIST_CELL  # noqa: E402
-from benchmarks.plain import PlainConv, PlainFull, PlainLoop  # noqa: E402
-from experiments.config import RunConfig  # noqa: E402
-from experiments.environment import describe, on_this_machine, settings  # noqa: E402
-from experiments.run import load_data  # noqa: E402
-from experiments.server import ServerSimulation  # noqa: E402
-from tools.program import exit_status  # noqa: E402
+from benchmarks.cells import CONV_CELL, MNIST_CELL
+from benchmarks.plain import PlainConv, PlainFull, PlainLoop
+from experiments.config import RunConfig
+from experiments.environment import describe, on_this_machine, settings
+from experiments.run import load_data
+from experiments.server import ServerSimulation
+from tools.program import exit_status
 
 MNIST_PARAMETERS = 79_510
 CELLS: dict[str, tuple[dict[str, Any], type[PlainLoop]]] = {

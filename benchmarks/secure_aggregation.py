@@ -25,11 +25,11 @@ import numpy as np
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.secure_peer import PHASES, SHAPES, model  # noqa: E402  after the path
-from peers.keys import create_keys  # noqa: E402
-from peers.secure_aggregation import AverageAdditiveSharingModelProfile, SchedulingServer  # noqa: E402
-from peers.secure_aggregation.profiles import AverageTorchAdditiveSharingModelProfile  # noqa: E402
-from tools.program import exit_status  # noqa: E402
+from benchmarks.secure_peer import PHASES, SHAPES, model
+from peers.keys import create_keys
+from peers.secure_aggregation import AverageAdditiveSharingModelProfile, SchedulingServer
+from peers.secure_aggregation.profiles import AverageTorchAdditiveSharingModelProfile
+from tools.program import exit_status
 
 DIGITS, GROUP, ACTORS = 6, 3, 2
 

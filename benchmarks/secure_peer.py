@@ -20,9 +20,9 @@ import numpy as np
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from peers.secure_aggregation import AggregationError, PrivacyPreservingAggregator  # noqa: E402  after the path
-from peers.secure_aggregation.attempt import Attempt  # noqa: E402
-from tools.program import exit_status  # noqa: E402
+from peers.secure_aggregation import AggregationError, PrivacyPreservingAggregator
+from peers.secure_aggregation.attempt import Attempt
+from tools.program import exit_status
 
 SHAPES = {
     "conv.weight": (20, 1, 5, 5),

@@ -23,17 +23,17 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.cells import MNIST_CELL  # noqa: E402  after the path
-from experiments.config import RunConfig  # noqa: E402
-from experiments.engines.local import LocalEngine, choose_slots  # noqa: E402
-from experiments.environment import describe, on_this_machine  # noqa: E402
-from experiments.grids import grids  # noqa: E402
-from experiments.locks import Locks  # noqa: E402
-from experiments.overview import Overview  # noqa: E402
-from experiments.plan import plan  # noqa: E402
-from experiments.reproduction import Reproduction, place  # noqa: E402
-from tools.interruption import Interruption  # noqa: E402
-from tools.program import exit_status  # noqa: E402
+from benchmarks.cells import MNIST_CELL
+from experiments.config import RunConfig
+from experiments.engines.local import LocalEngine, choose_slots
+from experiments.environment import describe, on_this_machine
+from experiments.grids import grids
+from experiments.locks import Locks
+from experiments.overview import Overview
+from experiments.plan import plan
+from experiments.reproduction import Reproduction, place
+from tools.interruption import Interruption
+from tools.program import exit_status
 
 OWN = ("gradients", "data", "momentum", "attack", "rule", "metrics", "update", "evaluation")
 """Phases of a run that are its training and evaluation."""

@@ -15,18 +15,18 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from aggregators import CONTEXT as RULE_CONTEXT  # noqa: E402  after the path
-from aggregators import gars  # noqa: E402
-from aggregators.pre import CONTEXT as PRE_CONTEXT  # noqa: E402
-from aggregators.pre import pre_gars  # noqa: E402
-from attacks import CONTEXT as ATTACK_CONTEXT  # noqa: E402
-from attacks import attacks  # noqa: E402
-from experiments.command_line import describe_argument  # noqa: E402
-from experiments.partitions import CONTEXT as PARTITION_CONTEXT  # noqa: E402
-from experiments.partitions import partitions  # noqa: E402
-from experiments.topologies import CONTEXT as TOPOLOGY_CONTEXT  # noqa: E402
-from experiments.topologies import Topology, topologies  # noqa: E402
-from tools.arguments import explicit_parameters  # noqa: E402
+from aggregators import CONTEXT as RULE_CONTEXT
+from aggregators import gars
+from aggregators.pre import CONTEXT as PRE_CONTEXT
+from aggregators.pre import pre_gars
+from attacks import CONTEXT as ATTACK_CONTEXT
+from attacks import attacks
+from experiments.command_line import describe_argument
+from experiments.partitions import CONTEXT as PARTITION_CONTEXT
+from experiments.partitions import partitions
+from experiments.topologies import CONTEXT as TOPOLOGY_CONTEXT
+from experiments.topologies import Topology, topologies
+from tools.arguments import explicit_parameters
 
 MOST_WORKERS = 100
 TEXTS = Path(__file__).resolve().parent / "texts"

@@ -2,18 +2,16 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from types import TracebackType
 
 from rich.console import Group
-from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from tools.console import Output, duration
+from tools.console import LiveView, duration
 
 
-class Overview:
+class Overview(LiveView):
     """Counts the runs of a grid as they end; use as a context manager while they are computed.
 
     Args:
@@ -30,23 +28,7 @@ class Overview:
         self._headline = ""
         self._started = time.monotonic()
         self._first: float | None = None
-        self._out = Output(highlight=False, soft_wrap=True)
-        self._live = Live(console=self._out, transient=True, get_renderable=self._render, refresh_per_second=4)
-
-    def __enter__(self) -> "Overview":
-        if self._out.is_terminal:
-            self._live.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._out.is_terminal:
-            self._live.stop()
-
-    def say(self, text: str, style: str = "") -> None:
-        """Print a line, above the overview if there is one."""
-        self._out.say(Text(text, style=style))
+        super().__init__(refresh_per_second=4)
 
     def fetching(self, dataset: str) -> None:
         """Show that a dataset is read, or downloaded."""
@@ -120,7 +102,7 @@ class Overview:
             return ""
         return f"; {duration((time.monotonic() - self._first) / ended * self._left())} left"
 
-    def _render(self) -> Group:
+    def render(self) -> Group:
         ended = self._done + self._failed
         elapsed = time.monotonic() - (self._first or self._started)
         counts = f"{self._finished + self._done} done"

@@ -6,9 +6,10 @@ import sys
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, TextIO
+from typing import Any, Self, TextIO
 
 from rich.console import Console as RichConsole
+from rich.console import RenderableType
 from rich.live import Live
 from rich.text import Text
 from rich.tree import Tree
@@ -105,6 +106,37 @@ class Console:
         finally:
             if self._live:
                 self._live.start()
+
+
+class LiveView:
+    """Something that is shown at the bottom of a terminal, and lines above it; use as a context manager.
+
+    Subclasses say what, `render`, which is called for the first time when this is made.
+
+    Args:
+        settings: of rich's `Live`.
+    """
+
+    def __init__(self, **settings: Any) -> None:
+        self._out = Output(highlight=False, soft_wrap=True)
+        self._live = Live(console=self._out, transient=True, get_renderable=self.render, **settings)
+
+    def __enter__(self) -> Self:
+        if self._out.is_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._out.is_terminal:
+            self._live.stop()
+
+    def render(self) -> RenderableType:
+        """Return what is to be seen now."""
+        raise NotImplementedError
+
+    def say(self, text: str, style: str = "") -> None:
+        """Print a line, above what is shown if there is a terminal."""
+        self._out.say(Text(text, style=style))
 
 
 @contextmanager

@@ -4,22 +4,20 @@ import sys
 import time
 from collections.abc import Sequence
 from statistics import fmean, median
-from types import TracebackType
 
-from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
 from peers.secure_aggregation.demo.measurements import Measurement
-from tools.console import Output
+from tools.console import LiveView
 
 REFRESH_EVERY_S = 0.2  # peers want the processor, too
 EPOCH_WIDTH, STATE_WIDTH = 13, 14
 OTHER_COLUMNS = 50
-"""How much room all but the epochs take."""
+"""How much room all but the epochs take, and the ^C that a terminal adds to the last row."""
 
 
-class DemoView:
+class DemoView(LiveView):
     """Shows peers and their measurements; use as a context manager while they are at work.
 
     Args:
@@ -35,38 +33,19 @@ class DemoView:
         self._left: set[str] = set()
         self._said = 0
         self._refreshed_s = -REFRESH_EVERY_S
-        self._out = Output(highlight=False, soft_wrap=True)
         # Without redirection, or what goes to standard error would end up on standard output
-        self._live = Live(
-            console=self._out,
-            transient=True,
-            get_renderable=self.table,
-            auto_refresh=False,
-            redirect_stdout=False,
-            redirect_stderr=False,
-        )
+        super().__init__(auto_refresh=False, redirect_stdout=False, redirect_stderr=False)
 
-    def __enter__(self) -> "DemoView":
+    def __exit__(self, *exception: object) -> None:
+        super().__exit__(*exception)
         if self._out.is_terminal:
-            self._live.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._out.is_terminal:
-            self._live.stop()
-            self._out.print(self.table())
+            self._out.print(self.render())
 
     def refresh(self) -> None:
         """Show the table as it is now, if there is one, and it has not been shown just before."""
         if self._out.is_terminal and time.monotonic() - self._refreshed_s >= REFRESH_EVERY_S:
             self._refreshed_s = time.monotonic()
             self._live.refresh()
-
-    def say(self, text: str) -> None:
-        """Print a line, above the table if there is one."""
-        self._out.say(Text(text))
 
     def warn(self, text: str) -> None:
         """Print a line on standard error, above the table if both are on the terminal."""
@@ -107,13 +86,13 @@ class DemoView:
             f"sent by a peer per aggregation: median {median(sent):.2f} MB, at most {max(sent):.2f} MB",
         ]
 
-    def table(self) -> Table:
+    def render(self) -> Table:
         """Return a row for each peer, with as many of the latest epochs as there is room for."""
         latest = max((epoch for rows in self._rows.values() for epoch in rows), default=0)
         room = max((self._out.width - OTHER_COLUMNS) // (EPOCH_WIDTH + 2), 1)
         last = min(max(latest, room), self._epochs)
         shown = range(max(last - room, 0) + 1, last + 1)
-        table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+        table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
         for title in ("peer", "process"):
             table.add_column(title, no_wrap=True)
         for epoch in shown:

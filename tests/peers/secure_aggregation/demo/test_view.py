@@ -14,7 +14,7 @@ def row(name: str, epoch: int, before: float, after: float, seconds: float = 0.5
 
 def table(view: DemoView, width: int) -> list[str]:
     out = io.StringIO()
-    Console(file=out, width=width).print(view.table())
+    Console(file=out, width=width).print(view.render())
     return [line.rstrip() for line in out.getvalue().splitlines()]
 
 
