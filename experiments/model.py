@@ -219,14 +219,9 @@ class Model:
         self._set_mode(train)
         one_by_one = self._reference(batches, loss, points, buffers)
         for what, size in sizes.items():
-            few = Batches(inputs[: 2 * size], targets[: 2 * size], (size, size))
-            try:
-                if size < half:
-                    self._try(self._one_by_one, few, loss, points, buffers)
-            except TORCH_ERRORS as error:
-                raise UserError(
-                    f"{what} of {size}, on which this model cannot be trained ({one_line(error)}); choose another size"
-                ) from error
+            if size < half:
+                few = Batches(inputs[: 2 * size], targets[: 2 * size], (size, size))
+                self._require_batches(few, what, loss, points, buffers)
         random_state = _random_state(inputs.device)
         try:
             with torch.random.fork_rng(devices=[inputs.device] if inputs.is_cuda else []):
@@ -242,6 +237,18 @@ class Model:
             self.one_by_one = "it mixes samples"
         else:
             self.one_by_one = "" if all(same) else "it changes buffers that are no running statistics"
+
+    def _require_batches(
+        self, batches: Batches, what: str, loss: Loss, points: Tensor, buffers: Mapping[str, Tensor] | None
+    ) -> None:
+        """Raise a UserError if the model is not to be trained on batches of that size."""
+        try:
+            self._try(self._one_by_one, batches, loss, points, buffers)
+        except TORCH_ERRORS as error:
+            raise UserError(
+                f"{what} of {batches.sizes[0]}, on which this model cannot be trained ({one_line(error)}); choose "
+                "another size"
+            ) from error
 
     def _reference(
         self, batches: Batches, loss: Loss, points: Tensor, buffers: Mapping[str, Tensor] | None
